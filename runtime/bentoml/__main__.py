@@ -1,0 +1,82 @@
+"""`python -m bentoml`: runs the service that `BENTOML_SERVICE` names. What a container starts."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from bentoml import _environment as environment
+from bentoml._config import load_config, merge
+from bentoml._logging import configure_logging
+from bentoml._supervisor import ServiceTask, Supervisor
+from bentoml._workers import available_cpus, available_gpus, plan_workers
+from bentoml.exceptions import BentoMLException
+
+log = logging.getLogger("bentoml")
+
+
+def main() -> int:
+    """Run until told to stop; the exit code is 0 after that, 1 when the service could not start."""
+    parser = argparse.ArgumentParser(prog="python -m bentoml", description=__doc__)
+    parser.add_argument("service", nargs="?", default=environment.service_name(), metavar="MODULE:CLASS")
+    parser.add_argument("--stop-with-stdin", action="store_true", help="stop when standard input ends")
+    arguments = parser.parse_args()
+    if arguments.service is None:
+        parser.error(f"name a service, `module:Class`, here or in {environment.SERVICE}")
+    configure_logging(arguments.service.rpartition(":")[2])
+    for variable in environment.ignored():
+        log.warning("%s is not read; use %s", variable, environment.CONFIG_OVERRIDES)
+    try:
+        task = _service_task(arguments.service)
+        return asyncio.run(Supervisor(task, stop_at_end_of_stdin=arguments.stop_with_stdin).run())
+    except BentoMLException as error:
+        log.error("%s", error)
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+            raise
+        log.error("%s: %s; choose another port with %s", error.filename, error.strerror, environment.PORT)
+    return 1
+
+
+def _service_task(target: str) -> ServiceTask:
+    project = Path(os.environ.get(environment.PROJECT, ".")).resolve()
+    name, declared = environment.declared() or _described(target, project)
+    layers = merge(declared, environment.config_overrides(name))
+    config = load_config(name, layers)
+    return ServiceTask(
+        target=target,
+        service=name,
+        config=config,
+        declared=layers,
+        project=project,
+        workers=plan_workers(config, cpu_count=available_cpus(), gpu_count=available_gpus()),
+        host=os.environ.get(environment.HOST, "0.0.0.0"),  # noqa: S104  # a container's own network
+        port=environment.port(),
+        management_port=environment.management_port(),
+    )
+
+
+def _described(target: str, project: Path) -> tuple[str, dict[str, object]]:
+    """What the service declares, found by importing it in a child: this process stays small.
+
+    Raises:
+        SystemExit: the project could not be imported; the child has said why.
+    """
+    child = subprocess.run(
+        [sys.executable, "-m", "bentoml._describe", target, str(project)], stdout=subprocess.PIPE, check=False
+    )
+    if child.returncode != 0:
+        raise SystemExit(child.returncode)
+    description = json.loads(child.stdout)
+    return description["name"], description["config"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Public requests and responses: JSON, forms and files ↔ the values of an endpoint."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from bentoml._signature import EndpointSignature
+from bentoml.exceptions import BadInput
+
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+
+
+async def read_body(chunks: AsyncIterator[bytes]) -> bytearray:
+    """All of a request's body, in memory that belongs to the reader and may be written to."""
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+    return body
+
+
+async def read_fields(request: Request) -> dict[str, Any]:
+    """The fields of a public request, by name.
+
+    Raises:
+        BadInput: the body is not what its content type says.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type in _FORMS:
+        return await _form_fields(request)
+    body = await read_body(request.stream())
+    if not body:
+        return {}
+    try:
+        fields = json.loads(body)
+    except ValueError as error:
+        raise BadInput(f"the body is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise BadInput(f"expected a JSON object with the parameters' names, found {type(fields).__name__}")
+    return fields
+
+
+async def _form_fields(request: Request) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    try:
+        async with request.form() as form:
+            for name, part in form.multi_items():
+                value = await part.read() if isinstance(part, UploadFile) else _text_field(part)
+                if name in form and len(form.getlist(name)) > 1:
+                    fields.setdefault(name, []).append(value)
+                else:
+                    fields[name] = value
+    except HTTPException as error:
+        raise BadInput(f"the form cannot be read: {error.detail}") from None
+    return fields
+
+
+def _text_field(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def as_response(result: Any, signature: EndpointSignature) -> Response:
+    """What a public caller gets for an endpoint's result."""
+    if isinstance(result, Response):
+        return result
+    if isinstance(result, str):
+        return PlainTextResponse(result)
+    if isinstance(result, bytes):
+        return Response(result, media_type="text/plain")
+    image = getattr(sys.modules.get("PIL.Image"), "Image", None)
+    if image is not None and isinstance(result, image):
+        return _image_response(result)
+    if signature.returns_anything:
+        return JSONResponse(_plain(result))
+    return Response(signature.output.dump_json(result), media_type="application/json")
+
+
+def _image_response(image: Any) -> Response:
+    file_format = image.format or "PNG"
+    buffer = io.BytesIO()
+    image.save(buffer, format=file_format)
+    extension = file_format.lower()
+    disposition = f'inline; filename="image.{extension}"'
+    return Response(
+        buffer.getvalue(), media_type=f"image/{extension}", headers={"content-disposition": disposition}
+    )
+
+
+def _plain(value: Any) -> Any:
+    from pydantic_core import to_jsonable_python
+
+    def fallback(item: Any) -> Any:
+        if hasattr(item, "tolist"):
+            return item.tolist()
+        raise TypeError(f"a {type(item).__name__} cannot stand in a JSON response; annotate the result")
+
+    return to_jsonable_python(value, fallback=fallback)

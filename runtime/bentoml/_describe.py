@@ -1,0 +1,27 @@
+"""`python -m bentoml._describe module:Class PROJECT`: prints what a service declares, as JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from bentoml import _environment as environment
+from bentoml._loader import load_service
+
+
+def main(target: str, project: str) -> int:
+    """Import the project and print the service's name and configuration on stdout."""
+    # What the project prints while it is imported must not stand in the description.
+    description = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    service = load_service(
+        target, project=Path(project), absent=environment.names(environment.ABSENT_MODULES)
+    )
+    with description:
+        description.write(environment.declared_text(service.name, service.config))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))

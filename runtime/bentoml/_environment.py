@@ -1,0 +1,193 @@
+"""The environment variables that a running service reads and the toolchain writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from bentoml.exceptions import BentoMLConfigException
+
+SERVICE: Final = "BENTOML_SERVICE"
+"""Which service this process runs: `module:Class`."""
+
+PROJECT: Final = "BENTOML_PROJECT"
+"""The folder that holds the project's modules; the working directory when unset."""
+
+HOST: Final = "BENTOML_HOST"
+"""The interface that the public port binds; every one when unset."""
+
+PORT: Final = "BENTOML_PORT"
+"""The public port; then `PORT`, then 3000."""
+
+MANAGEMENT_PORT: Final = "BENTOML_MANAGEMENT_PORT"
+"""Where the supervisor answers probes; 3001 when unset."""
+
+CONFIG_OVERRIDES: Final = "BENTOML_CONFIG_OVERRIDES"
+"""JSON, `{"services": {"<Service>": {...}}}`: values that win over the service's own."""
+
+DECLARED: Final = "BENTOML_DECLARED"
+"""JSON, `{"name": ..., "config": {...}}`: what the service's decorator says, so that the supervisor need
+not import the project to know how many workers to start."""
+
+ABSENT_MODULES: Final = "BENTOML_ABSENT_MODULES"
+"""Comma-separated top-level modules outside this service's slice: placeholders stand in for them."""
+
+DEPENDENTS: Final = "BENTOML_DEPENDENTS"
+"""Comma-separated services that depend on this one. Without any, frames are refused."""
+
+BENTO: Final = "BENTOML_BENTO"
+"""`name:version` of the Bento that this process runs."""
+
+PEER_PREFIX: Final = "BENTOML_PEER_"
+DEPLOYMENT_PREFIX: Final = "BENTOML_DEPLOYMENT_"
+
+DEFAULT_PORT: Final = 3000
+DEFAULT_MANAGEMENT_PORT: Final = 3001
+
+# Written by toolchains of this interface that came before; read, never written.
+_RUNNER_MAP: Final = "BENTOML_RUNNER_MAP"
+_SERVE_DEPENDS: Final = "BENTOML_SERVE_DEPENDS"
+_SERVE_SERVICE_NAME: Final = "BENTOML_SERVE_SERVICE_NAME"
+
+_IGNORED: Final = ("BENTOML_CONFIG", "BENTOML_CONFIG_OPTIONS")
+
+
+def variable_part(name: str) -> str:
+    """`name` as it stands in a variable: upper case, each character outside A-Z, 0-9 becomes `_`."""
+    return re.sub(r"[^A-Z0-9]", "_", name.upper())
+
+
+def peer_variable(service: str) -> str:
+    """The variable that holds the base URLs of a peer, comma-separated."""
+    return PEER_PREFIX + variable_part(service)
+
+
+def deployment_variable(deployment: str, cluster: str | None = None) -> str:
+    """The variable that holds the base URLs of an external deployment."""
+    name = DEPLOYMENT_PREFIX + variable_part(deployment)
+    return name if cluster is None else f"{name}__{variable_part(cluster)}"
+
+
+def peer_addresses(service: str, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """The base URLs of a peer, without a trailing slash; empty when nothing names it.
+
+    Raises:
+        BentoMLConfigException: an address is no `http://` or `https://` URL.
+    """
+    variable = peer_variable(service)
+    if variable in environ:
+        return split_addresses(environ[variable], variable)
+    if _RUNNER_MAP in environ:
+        address = _json_object(environ[_RUNNER_MAP], _RUNNER_MAP).get(service)
+        if isinstance(address, str):
+            return split_addresses(address.replace("tcp://", "http://", 1), _RUNNER_MAP)
+    for pair in environ.get(_SERVE_DEPENDS, "").split():
+        name, _, address = pair.partition("=")
+        if name == service:
+            return split_addresses(address, _SERVE_DEPENDS)
+    return ()
+
+
+def deployment_addresses(
+    deployment: str, cluster: str | None = None, environ: Mapping[str, str] = os.environ
+) -> tuple[str, ...]:
+    """The base URLs of an external deployment; empty when its variable is not set."""
+    variable = deployment_variable(deployment, cluster)
+    return split_addresses(environ.get(variable, ""), variable)
+
+
+def split_addresses(text: str, source: str) -> tuple[str, ...]:
+    """Comma-separated base URLs; `source` is where they stand, for the error."""
+    addresses = tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
+    for address in addresses:
+        if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", address):
+            message = f"{source}: {address!r} is no base URL, expected `http://host:port`"
+            raise BentoMLConfigException(message)
+    return addresses
+
+
+def names(variable: str, environ: Mapping[str, str] = os.environ) -> frozenset[str]:
+    """The names that a comma-separated variable holds."""
+    return frozenset(part.strip() for part in environ.get(variable, "").split(",") if part.strip())
+
+
+def port(environ: Mapping[str, str] = os.environ) -> int:
+    """The public port of this process."""
+    for variable in (PORT, "PORT"):
+        if variable in environ:
+            return _port(environ[variable], variable)
+    return DEFAULT_PORT
+
+
+def management_port(environ: Mapping[str, str] = os.environ) -> int:
+    """The port on which the supervisor answers probes."""
+    if MANAGEMENT_PORT in environ:
+        return _port(environ[MANAGEMENT_PORT], MANAGEMENT_PORT)
+    return DEFAULT_MANAGEMENT_PORT
+
+
+def config_overrides(service: str, environ: Mapping[str, str] = os.environ) -> dict[str, object]:
+    """What `BENTOML_CONFIG_OVERRIDES` says about one service; empty when it says nothing."""
+    if CONFIG_OVERRIDES not in environ:
+        return {}
+    services = _json_object(environ[CONFIG_OVERRIDES], CONFIG_OVERRIDES).get("services", {})
+    if not isinstance(services, dict):
+        raise BentoMLConfigException(f"{CONFIG_OVERRIDES}: `services` is no object of service names")
+    overrides = services.get(service, {})
+    if not isinstance(overrides, dict):
+        raise BentoMLConfigException(f"{CONFIG_OVERRIDES}: `services.{service}` is no object")
+    return overrides
+
+
+def declared(environ: Mapping[str, str] = os.environ) -> tuple[str, dict[str, object]] | None:
+    """The service's name and configuration as the toolchain read them from the source, if it could."""
+    if DECLARED not in environ:
+        return None
+    value = _json_object(environ[DECLARED], DECLARED)
+    name, config = value.get("name"), value.get("config")
+    if not isinstance(name, str) or not isinstance(config, dict):
+        raise BentoMLConfigException(f"{DECLARED}: expected `name` and `config`, found {', '.join(value)}")
+    return name, config
+
+
+def declared_text(service: str, config: Mapping[str, object]) -> str:
+    """The value of `BENTOML_DECLARED` for one service."""
+    return _json_text({"name": service, "config": config})
+
+
+def overrides_text(service: str, overrides: Mapping[str, object]) -> str:
+    """The value of `BENTOML_CONFIG_OVERRIDES` for one service."""
+    return _json_text({"services": {service: overrides}})
+
+
+def service_name(environ: Mapping[str, str] = os.environ) -> str | None:
+    """`module:Class` of the service to run, or its bare name where an older toolchain wrote it."""
+    return environ.get(SERVICE) or environ.get(_SERVE_SERVICE_NAME)
+
+
+def ignored(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Set variables that other implementations read and this one does not."""
+    return tuple(variable for variable in _IGNORED if environ.get(variable))
+
+
+def _port(text: str, variable: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) < 65536:
+        return int(text)
+    raise BentoMLConfigException(f"{variable}: {text!r} is no port, expected a number from 1 to 65535")
+
+
+def _json_text(value: Mapping[str, object]) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _json_object(text: str, variable: str) -> dict[str, object]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise BentoMLConfigException(f"{variable}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BentoMLConfigException(f"{variable}: expected a JSON object, found {type(value).__name__}")
+    return value

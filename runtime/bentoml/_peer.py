@@ -1,0 +1,157 @@
+"""Clients of peers: what a running service finds behind `depends()`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx
+
+from bentoml import codec
+from bentoml._dependency import Dependency
+from bentoml._endpoint import Endpoint
+from bentoml._environment import peer_addresses, peer_variable
+from bentoml._service import Service
+from bentoml.exceptions import (
+    BentoMLConfigException,
+    DeadlineExceeded,
+    RemoteException,
+    ServiceUnavailable,
+    UnservableException,
+    exception_for,
+)
+
+_HEADERS = {"content-type": codec.MEDIA_TYPE, "accept": codec.MEDIA_TYPE}
+# More than the callers of one worker; a pool that is full would make them wait for one another.
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=4.0)
+
+
+class Peer:
+    """One peer service, with a method for each of its endpoints.
+
+    Methods declared `async def` are awaited, the others return. One client serves all calls of a process.
+    """
+
+    def __init__(self, service: Service[Any], address: str, timeout_s: float) -> None:
+        self._service = service
+        self._channel = _Channel(service.name, address + service.path_prefix, timeout_s)
+        for name, endpoint in service.endpoints.items():
+            vars(self)[name] = self._method(endpoint)
+
+    def _method(self, endpoint: Endpoint) -> Callable[..., Any]:
+        if endpoint.is_stream:
+            raise UnservableException(
+                f"{self._service.name}.{endpoint.name}: streams between services are not served"
+            )
+        channel, route = self._channel, endpoint.route
+
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
+            return await channel.call(route, args, kwargs)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return channel.call_blocking(route, args, kwargs)
+
+        method = call_async if endpoint.is_async else call
+        method.__name__, method.__doc__ = endpoint.name, endpoint.__doc__
+        return method
+
+    def __getattr__(self, name: str) -> Any:
+        endpoints = ", ".join(self._service.endpoints) or "none"
+        raise AttributeError(f"{self._service.name} has no endpoint {name!r}; its endpoints: {endpoints}")
+
+    async def close(self) -> None:
+        """Close the connections to the peer."""
+        await self._channel.close()
+
+    def __repr__(self) -> str:
+        return f"<Peer {self._service.name} at {self._channel.address}>"
+
+
+class _Channel:
+    """Calls to one address: encode, send, receive, decode."""
+
+    def __init__(self, service: str, address: str, timeout_s: float) -> None:
+        self.address = address
+        self._service = service
+        timeout = httpx.Timeout(timeout_s, connect=5.0)
+        self._client = httpx.AsyncClient(
+            base_url=address, headers=_HEADERS, timeout=timeout, limits=_LIMITS, trust_env=False
+        )
+        self._blocking_client = httpx.Client(
+            base_url=address, headers=_HEADERS, timeout=timeout, limits=_LIMITS, trust_env=False
+        )
+
+    async def call(self, route: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        body = b"".join(codec.encode((args, dict(kwargs))))
+        try:
+            response = await self._client.post(route, content=body)
+        except httpx.HTTPError as error:
+            raise self._failure(error, route) from error
+        return self._result(response, route)
+
+    def call_blocking(self, route: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        body = b"".join(codec.encode((args, dict(kwargs))))
+        try:
+            response = self._blocking_client.post(route, content=body)
+        except httpx.HTTPError as error:
+            raise self._failure(error, route) from error
+        return self._result(response, route)
+
+    def _result(self, response: httpx.Response, route: str) -> Any:
+        if response.status_code == 200 and response.headers.get("content-type") == codec.MEDIA_TYPE:
+            # A bytearray, so that arrays which the caller gets may be written to.
+            return codec.decode(bytearray(response.content))
+        raise exception_for(response.status_code, f"{self._service}{route}: {_error_text(response)}")
+
+    def _failure(self, error: httpx.HTTPError, route: str) -> Exception:
+        where = f"{self._service} at {self.address} ({peer_variable(self._service)})"
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return ServiceUnavailable(f"{where} cannot be reached: {error}")
+        if isinstance(error, httpx.TimeoutException):
+            return DeadlineExceeded(f"{where} did not answer {route} in time")
+        return RemoteException(f"{where} ended the connection during {route}: {error}")
+
+    async def close(self) -> None:
+        await self._client.aclose()
+        self._blocking_client.close()
+
+
+def _error_text(response: httpx.Response) -> str:
+    try:
+        document = response.json()
+    except ValueError:
+        return response.text[:1000]
+    return str(document.get("error", document)) if isinstance(document, dict) else str(document)
+
+
+def connect_peers(service: Service[Any], timeout_s: float, environ: Mapping[str, str]) -> dict[str, Peer]:
+    """A client for each dependency of `service`, by attribute; one client for each peer.
+
+    Raises:
+        BentoMLConfigException: names every variable that holds no address.
+    """
+    clients: dict[str, Peer] = {}
+    peers: dict[str, Peer] = {}
+    missing: list[str] = []
+    for attribute, dependency in service.dependencies.items():
+        on = _inside(service, dependency)
+        addresses = peer_addresses(on.name, environ)
+        if not addresses:
+            missing.append(f"{peer_variable(on.name)} (for `{service.name}.{attribute}`)")
+            continue
+        if on.name not in clients:
+            clients[on.name] = Peer(on, addresses[0], timeout_s)
+        peers[attribute] = clients[on.name]
+    if missing:
+        raise BentoMLConfigException(
+            f"{service.name} does not know where its peers are; set {', '.join(missing)} to `http://host:port`"
+        )
+    return peers
+
+
+def _inside(service: Service[Any], dependency: Dependency) -> Service[Any]:
+    if dependency.on is None or dependency.edge.is_external:
+        raise UnservableException(
+            f"{service.name}.{dependency.attribute}: external dependencies ({dependency.edge}) are not served yet"
+        )
+    return dependency.on

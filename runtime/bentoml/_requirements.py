@@ -1,0 +1,10 @@
+"""Which of the distribution's requirements the runtime itself needs: what every image installs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+RUNTIME_REQUIREMENTS: Final = frozenset(
+    {"fastapi", "httptools", "httpx", "ormsgpack", "pydantic", "python-multipart", "uvicorn", "uvloop"}
+)
+"""Names of distributions, normalised. Their version ranges stand in `pyproject.toml` alone."""

@@ -1,0 +1,205 @@
+"""The ASGI application of one service: its endpoints, probes and documentation."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import logging
+import math
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from bentoml import codec
+from bentoml._body import as_response, read_body, read_fields
+from bentoml._config import ServiceConfig
+from bentoml._endpoint import Endpoint
+from bentoml._environment import DEPENDENTS, names
+from bentoml._openapi import openapi_document
+from bentoml._peer import Peer, connect_peers
+from bentoml._service import Service
+from bentoml._signature import Arguments, EndpointSignature
+from bentoml.exceptions import BadInput, BentoMLException, DeadlineExceeded, TooManyRequests
+
+log = logging.getLogger("bentoml")
+
+_UNEXPECTED = "An unexpected error has occurred, please check the server log."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replica:
+    """What an application knows of the process it runs in.
+
+    Args:
+        workers: how many processes share the service's `max_concurrency`.
+        on_load: told how many calls run, whenever that changes.
+    """
+
+    config: ServiceConfig
+    workers: int = 1
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    on_load: Callable[[int], None] = lambda running: None
+
+
+def create_app(service: Service[Any], replica: Replica) -> FastAPI:
+    """The application; its lifespan makes the service's instance and the clients of its peers.
+
+    Raises:
+        UnservableException: an endpoint's annotations cannot be resolved or carried.
+        BentoMLConfigException: a peer has no address.
+    """
+    signatures = {
+        name: EndpointSignature(endpoint, service.name) for name, endpoint in service.endpoints.items()
+    }
+    for signature in signatures.values():
+        _ = signature.input_model, signature.output  # what cannot be served is said before anything starts
+    runner = _Runner(replica)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        peers = connect_peers(service, replica.config.traffic.timeout, replica.environ)
+
+        def attach(instance: object) -> None:
+            for attribute, peer in peers.items():
+                service.dependencies[attribute].attach(instance, peer)
+
+        runner.instance = service.instantiate(before_init=attach)
+        try:
+            yield
+        finally:
+            await _close(peers)
+            runner.close()
+
+    app = FastAPI(
+        title=service.name, lifespan=lifespan, docs_url="/", redoc_url=None, openapi_url="/docs.json"
+    )
+    app.openapi = functools.partial(openapi_document, service, signatures)  # type: ignore[method-assign]
+    accepts_frames = bool(names(DEPENDENTS, replica.environ))
+    for name, endpoint in service.endpoints.items():
+        handler = _EndpointApp(endpoint, signatures[name], runner, accepts_frames=accepts_frames)
+        app.router.routes.append(Route(service.path_prefix + endpoint.route, handler, methods=["POST"]))
+    for prefix in {"", service.path_prefix}:
+        for probe in ("livez", "readyz", "healthz"):
+            app.router.routes.append(Route(f"{prefix}/{probe}", _probe, methods=["GET"]))
+    return app
+
+
+async def _probe(request: Request) -> Response:
+    return PlainTextResponse("\n")
+
+
+async def _close(peers: Mapping[str, Peer]) -> None:
+    for peer in set(peers.values()):
+        await peer.close()
+
+
+class _Runner:
+    """Runs the methods of the one instance: async ones on the loop, the others in `threads` threads."""
+
+    instance: object
+
+    def __init__(self, replica: Replica) -> None:
+        self._timeout_s = replica.config.traffic.timeout
+        concurrency = replica.config.traffic.max_concurrency
+        self._limit = math.ceil(concurrency / replica.workers) if concurrency else None
+        self._threads = ThreadPoolExecutor(replica.config.threads, thread_name_prefix="endpoint")
+        self._on_load = replica.on_load
+        self._running = 0
+
+    async def run(self, endpoint: Endpoint, arguments: Arguments) -> Any:
+        """The method's result.
+
+        Raises:
+            TooManyRequests: as many calls run as may.
+            DeadlineExceeded: the method took longer than `traffic.timeout`.
+        """
+        if self._limit is not None and self._running >= self._limit:
+            raise TooManyRequests("Too many requests")
+        self._running += 1
+        self._on_load(self._running)
+        try:
+            return await asyncio.wait_for(self._call(endpoint, arguments), self._timeout_s)
+        except asyncio.TimeoutError:
+            raise DeadlineExceeded(f"Not able to process the request in {self._timeout_s} seconds") from None
+        finally:
+            self._running -= 1
+            self._on_load(self._running)
+
+    def _call(self, endpoint: Endpoint, arguments: Arguments) -> Coroutine[Any, Any, Any]:
+        method = functools.partial(endpoint.func, self.instance, *arguments.positional, **arguments.keywords)
+        if inspect.iscoroutinefunction(endpoint.func):
+            return method()  # type: ignore[no-any-return]  # a coroutine function gives a coroutine
+        return self._call_in_thread(method)
+
+    async def _call_in_thread(self, method: Callable[[], Any]) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, contextvars.copy_context().run, method)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class _EndpointApp:
+    """One endpoint as an ASGI application: frames from peers, JSON and forms from everyone else."""
+
+    def __init__(
+        self, endpoint: Endpoint, signature: EndpointSignature, runner: _Runner, *, accepts_frames: bool
+    ) -> None:
+        self._endpoint = endpoint
+        self._signature = signature
+        self._runner = runner
+        self._accepts_frames = accepts_frames
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._respond(request)
+        except Exception as error:  # noqa: BLE001  # whatever a method raises becomes a response
+            response = _error_response(error, f"{request.method} {request.url.path}")
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        if request.headers.get("content-type") != codec.MEDIA_TYPE:
+            arguments = self._signature.from_fields(await read_fields(request))
+            return as_response(await self._runner.run(self._endpoint, arguments), self._signature)
+        if not self._accepts_frames:
+            return JSONResponse({"error": f"{codec.MEDIA_TYPE} is for peers of this service only"}, 415)
+        call = codec.decode(await read_body(request.stream()))
+        arguments = self._signature.from_call(*_call_parts(call))
+        result = await self._runner.run(self._endpoint, arguments)
+        return Response(b"".join(codec.encode(result)), media_type=codec.MEDIA_TYPE)
+
+
+def _call_parts(call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    match call:
+        case (tuple() as args, dict() as kwargs) if all(isinstance(key, str) for key in kwargs):
+            return args, kwargs
+    raise BadInput("frame: expected a call, a pair of positional and named arguments")
+
+
+def _error_response(error: Exception, where: str) -> Response:
+    if isinstance(error, ValidationError):
+        detail = error.errors(include_url=False, include_context=False, include_input=False)
+        count = error.error_count()
+        summary = f"{count} validation error{'s' if count > 1 else ''} for Input"
+        return JSONResponse({"error": summary, "detail": detail}, 400)
+    if isinstance(error, BentoMLException) and error.status < 500:
+        return JSONResponse({"error": error.message}, error.status)
+    if isinstance(error, DeadlineExceeded):
+        log.warning("%s: %s", where, error)
+        return JSONResponse({"error": error.message}, error.status)
+    log.error("%s failed", where, exc_info=error)
+    status = error.status if isinstance(error, BentoMLException) else 500
+    return JSONResponse({"error": _UNEXPECTED}, status)

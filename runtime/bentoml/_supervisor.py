@@ -1,0 +1,238 @@
+"""The first process of a service: binds the ports, keeps the workers alive, answers probes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from bentoml._config import ServiceConfig
+from bentoml._workers import WorkerPlan, WorkerTask
+
+log = logging.getLogger("bentoml")
+
+GRACE_S = 30
+"""How long running requests may go on after SIGTERM, before they are cut off."""
+
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+_PROVEN_AFTER_S = 60.0  # a worker that lived this long starts again without a pause
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceTask:
+    """What a supervisor runs.
+
+    Args:
+        declared: the configuration with all layers merged, as the workers get it.
+        host: the interface of the public port; the management port is on every one, as containers need.
+    """
+
+    target: str
+    service: str
+    config: ServiceConfig
+    declared: Mapping[str, object]
+    project: Path
+    workers: tuple[WorkerPlan, ...]
+    host: str
+    port: int
+    management_port: int
+
+
+@dataclass
+class _Worker:
+    plan: WorkerPlan
+    process: asyncio.subprocess.Process
+    started_at: float = field(default_factory=time.monotonic)
+    is_ready: bool = False
+    running: int = 0
+
+
+class Supervisor:
+    """Runs one service until SIGTERM, SIGINT or the end of `lifeline`."""
+
+    def __init__(self, task: ServiceTask, *, stop_at_end_of_stdin: bool = False) -> None:
+        self._task = task
+        self._stop_at_end_of_stdin = stop_at_end_of_stdin
+        self._workers: dict[int, _Worker] = {}
+        self._was_ready = False
+        self._failed = False
+
+    async def run(self) -> int:
+        """Serve until told to stop; the exit code is 1 when the service could not start.
+
+        Raises:
+            OSError: a port cannot be bound; `filename` holds `host:port`.
+        """
+        self._stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        if self._stop_at_end_of_stdin:
+            loop.add_reader(0, self._read_lifeline)
+        with _bound(self._task.host, self._task.port) as public:
+            with _bound("0.0.0.0", self._task.management_port) as management:  # noqa: S104
+                probes = _ProbeServer(self)
+                answering = asyncio.create_task(probes.serve(sockets=[management]))
+                keepers = [asyncio.create_task(self._keep(plan, public)) for plan in self._task.workers]
+                await self._stop.wait()
+                await self._stop_workers(keepers)
+                probes.should_exit = True
+                await answering
+        return 1 if self._failed else 0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the service works, or may still come to."""
+        return not self._failed
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are taken: some worker is ready, busy ones too, and none is told to stop."""
+        return not self._stop.is_set() and any(worker.is_ready for worker in self._workers.values())
+
+    async def _keep(self, plan: WorkerPlan, public: socket.socket) -> None:
+        """Start a worker, and start it again when it ends, until the service stops."""
+        pause_s = _FIRST_PAUSE_S
+        while not self._stop.is_set():
+            worker = await self._start(plan, public)
+            code = await worker.process.wait()
+            lived_s = time.monotonic() - worker.started_at
+            if self._stop.is_set():
+                return
+            if not self._was_ready:
+                log.error(
+                    "%s cannot start: its first worker ended with %s", self._task.service, _ending(code)
+                )
+                self._failed = True
+                self._stop.set()
+                return
+            pause_s = _FIRST_PAUSE_S if lived_s > _PROVEN_AFTER_S else min(pause_s * 2, _LONGEST_PAUSE_S)
+            log.error(
+                "worker %d ended with %s after %.0f s; starting it again in %.1f s",
+                plan.index, _ending(code), lived_s, pause_s,
+            )  # fmt: skip
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), pause_s)
+
+    async def _start(self, plan: WorkerPlan, public: socket.socket) -> _Worker:
+        read_end, write_end = os.pipe()
+        task = WorkerTask(
+            target=self._task.target,
+            service=self._task.service,
+            config=dict(self._task.declared),
+            project=str(self._task.project),
+            index=plan.index,
+            workers=len(self._task.workers),
+            socket=public.fileno(),
+            reports=write_end,
+            grace_s=GRACE_S,
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "bentoml._worker",
+            task.as_argument(),
+            stdin=asyncio.subprocess.PIPE,
+            env={**os.environ, **plan.environ},
+            pass_fds=(public.fileno(), write_end),
+        )
+        os.close(write_end)
+        worker = self._workers[plan.index] = _Worker(plan, process)
+        asyncio.get_running_loop().add_reader(read_end, self._read_reports, read_end, worker)
+        return worker
+
+    def _read_reports(self, descriptor: int, worker: _Worker) -> None:
+        data = os.read(descriptor, 65536)
+        if not data:
+            asyncio.get_running_loop().remove_reader(descriptor)
+            os.close(descriptor)
+            worker.is_ready = False
+            return
+        for line in data.splitlines():
+            report = json.loads(line)
+            worker.running = report.get("running", 0)
+            if not worker.is_ready:
+                worker.is_ready = True
+                self._announce()
+
+    def _announce(self) -> None:
+        self._was_ready = True
+        ready = sum(worker.is_ready for worker in self._workers.values())
+        where = f"http://{self._task.host}:{self._task.port}"
+        log.info(
+            "%s ready on %s (%d of %d workers)", self._task.service, where, ready, len(self._task.workers)
+        )
+
+    async def _stop_workers(self, keepers: list[asyncio.Task[None]]) -> None:
+        """Ask every worker to finish what it runs; after the grace period, end those that have not."""
+        for worker in self._workers.values():
+            with suppress(ProcessLookupError):
+                worker.process.terminate()
+        _, late = await asyncio.wait(keepers, timeout=GRACE_S + 2)
+        for worker in self._workers.values():
+            if worker.process.returncode is None:
+                log.warning("worker %d runs on after %d s and is killed", worker.plan.index, GRACE_S)
+                worker.process.kill()
+        for keeper in late:
+            await keeper
+
+    def _read_lifeline(self) -> None:
+        if not os.read(0, 4096):
+            asyncio.get_running_loop().remove_reader(0)
+            self._stop.set()
+
+
+class _ProbeServer(uvicorn.Server):
+    """Answers `/livez`, `/readyz` and `/healthz` for the service, whatever its workers are busy with."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            checks = {
+                "/livez": supervisor.is_live,
+                "/readyz": supervisor.is_ready,
+                "/healthz": supervisor.is_ready,
+            }
+            if scope["path"] not in checks:
+                status = 404
+            else:
+                status = 200 if checks[scope["path"]] else 503
+            headers = [(b"content-type", b"text/plain"), (b"content-length", b"1")]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": b"\n"})
+
+        super().__init__(uvicorn.Config(answer, lifespan="off", log_config=None, access_log=False))
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # Signals are the supervisor's: this server answers until the last worker has ended.
+        yield
+
+
+@contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that is bound and does not listen: until something does, connections are refused."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((host, port))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"{host}:{port}") from None
+        yield bound
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name

@@ -1,0 +1,108 @@
+"""One worker process of a service: an instance of the class behind the shared public port."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from bentoml import _environment as environment
+from bentoml._config import load_config
+from bentoml._loader import load_service
+from bentoml._logging import configure_logging
+from bentoml._server import Replica, create_app
+from bentoml._workers import WorkerTask
+
+log = logging.getLogger("bentoml")
+
+
+class _Reports:
+    """The worker's end of the pipe: one JSON object a line."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        os.set_blocking(descriptor, False)
+
+    def send(self, **report: object) -> None:
+        try:
+            os.write(self._descriptor, json.dumps(report).encode() + b"\n")
+        except (BlockingIOError, BrokenPipeError):
+            # A report is a snapshot that the next one replaces; a supervisor that is gone needs none.
+            pass
+
+
+class _Server(uvicorn.Server):
+    """Reports when the port listens: only then may the supervisor call the worker ready."""
+
+    def __init__(self, app: ASGIApp, task: WorkerTask, reports: _Reports, backlog: int) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                backlog=backlog,
+                timeout_graceful_shutdown=task.grace_s,
+            )
+        )
+        self._reports = reports
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._reports.send(state="ready")
+
+
+def run_worker(task: WorkerTask) -> int:
+    """Serve until told to stop; returns the exit code."""
+    configure_logging(f"{task.service}:{task.index}")
+    threading.Thread(target=_stop_with_the_supervisor, daemon=True).start()
+    service = load_service(
+        task.target,
+        project=Path(task.project),
+        absent=environment.names(environment.ABSENT_MODULES),
+        service=task.service,
+    )
+    config = load_config(task.service, task.config)
+    reports = _Reports(task.reports)
+    replica = Replica(
+        config=config,
+        workers=task.workers,
+        on_load=lambda running: reports.send(state="ready", running=running),
+    )
+    app = create_app(service, replica)
+    server = _Server(app, task, reports, config.backlog)
+    asyncio.run(server.serve(sockets=[socket.socket(fileno=task.socket)]), **_loop_options())
+    return 0 if server.started else 1
+
+
+def _stop_with_the_supervisor() -> None:
+    """Wait for the end of stdin: a pipe that only the supervisor holds, closed however it ends."""
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _loop_options() -> dict[str, object]:
+    if sys.platform == "win32":
+        return {}
+    import uvloop  # not to be had on Windows
+
+    if sys.version_info >= (3, 12):
+        return {"loop_factory": uvloop.new_event_loop}
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    return {}
+
+
+if __name__ == "__main__":
+    sys.exit(run_worker(WorkerTask(**json.loads(sys.argv[1]))))
