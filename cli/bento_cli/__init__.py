@@ -1,0 +1,1 @@
+"""The toolchain behind the `bento` command."""

@@ -1,0 +1,158 @@
+"""A Bento: the built, versioned folder that images are made of, and its manifest `bento.yaml`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from bento_cli.errors import BentoError
+from bento_cli.names import is_image_tag, is_repository, kebab_case
+from bento_cli.yaml_file import load_yaml, validate
+from bentoml._graph import Edge, ServiceGraph, ServiceNode
+
+MANIFEST: Final = "bento.yaml"
+_MAX_LENGTH: Final = 63
+
+
+@dataclass(frozen=True, order=True)
+class Tag:
+    """`name:version` of a Bento: valid as an image's name and tag as well.
+
+    Raises:
+        BentoError: one of the two is not valid.
+    """
+
+    name: str
+    version: str
+
+    def __post_init__(self) -> None:
+        for what, text, is_valid in (("name", self.name, is_repository), ("version", self.version, is_image_tag)):
+            if not is_valid(text) or len(text) > _MAX_LENGTH or text != text.lower():
+                raise BentoError(
+                    f"{text!r} is no {what} of a Bento: images are named after it",
+                    hint=f"use at most {_MAX_LENGTH} lower-case letters and digits, with `.`, `_` or `-` between them",
+                )
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.version}"
+
+    def image(self, service: str) -> str:
+        """The image of one service: `control_net/sdxl-control-net-service:<version>`."""
+        return f"{self.name}/{kebab_case(service)}:{self.version}"
+
+
+class _Model(BaseModel):
+    # A manifest of a newer version may say more; what it says that is known here must still fit.
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class ManifestDependency(_Model):
+    """One edge of the graph."""
+
+    attribute: str
+    service: str | None = None
+    url: str | None = None
+    deployment: str | None = None
+    cluster: str | None = None
+
+
+class ManifestService(_Model):
+    """One service of the Bento, with what was decided about its image."""
+
+    name: str
+    target: str
+    endpoints: tuple[str, ...] = ()
+    dependencies: tuple[ManifestDependency, ...] = ()
+    config: dict[str, Any] = {}
+    declares_all: bool = True
+    envs: tuple[dict[str, str], ...] = ()
+    absent_modules: tuple[str, ...] = ()
+    base_image: str
+    base_reason: str
+    python_version: str
+    requirements: dict[str, str] = {}
+    uses_model_hub: bool = False
+
+
+class Manifest(_Model):
+    """`bento.yaml`."""
+
+    service: str
+    name: str
+    version: str
+    bentoml_version: str
+    creation_time: str
+    description: str | None = None
+    labels: dict[str, str] = {}
+    entry_service: str
+    envs: tuple[dict[str, str], ...] = ()
+    services: tuple[ManifestService, ...]
+    spec: int = 3
+
+
+@dataclass(frozen=True)
+class Bento:
+    """A folder with a manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def tag(self) -> Tag:
+        return Tag(self.manifest.name, self.manifest.version)
+
+    @property
+    def source(self) -> Path:
+        """The project's files."""
+        return self.path / "src"
+
+    @property
+    def graph(self) -> ServiceGraph:
+        """The services as they were discovered when it was built."""
+        nodes = {
+            service.name: ServiceNode(
+                name=service.name,
+                target=service.target,
+                endpoints=service.endpoints,
+                dependencies=tuple(Edge(**dependency.model_dump()) for dependency in service.dependencies),
+                config=service.config,
+                envs=service.envs,
+            )
+            for service in self.manifest.services
+        }
+        return ServiceGraph(entry=self.manifest.entry_service, services=nodes)
+
+    def service(self, name: str) -> ManifestService:
+        """What the manifest says of one service."""
+        return next(service for service in self.manifest.services if service.name == name)
+
+
+def load_bento(path: Path) -> Bento:
+    """The Bento in a folder.
+
+    Raises:
+        NotFoundError: the folder holds no manifest.
+        InputError: the manifest is not valid.
+    """
+    return Bento(path, validate(load_yaml(path / MANIFEST), Manifest))
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """The manifest as YAML, in the order of its fields."""
+    data = manifest.model_dump(mode="json", exclude_none=True)
+    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
+    return text
+
+
+def as_tag(text: str) -> tuple[str, str | None] | None:
+    """`name`, `name:latest` or `name:version` as a pair; None when `text` is no such thing."""
+    match = re.fullmatch(r"([a-z0-9][a-z0-9._-]*)(?::([A-Za-z0-9_][A-Za-z0-9._-]*))?", text)
+    if match is None:
+        return None
+    version = match[2]
+    return match[1], None if version in (None, "latest") else version

@@ -1,0 +1,144 @@
+"""`bentofile.yaml`: how a project is built."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from bento_cli.errors import NotFoundError
+from bento_cli.yaml_file import YamlFile, load_yaml, validate
+
+FILE_NAME = "bentofile.yaml"
+
+Stage = Literal["all", "build", "runtime"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _one_line(text: str) -> str:
+    if "\n" in text or "\r" in text or "\0" in text:
+        raise ValueError("expected one line of text")
+    return text
+
+
+def _environment_name(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is None:
+        raise ValueError(f"{text!r} is no name of a variable, expected letters, digits and underscores")
+    return text
+
+
+def _python_version(value: object) -> object:
+    if isinstance(value, float):
+        raise ValueError(f"`{value}` is a number to YAML, and 3.10 would be 3.1: write it in quotes")
+    if not isinstance(value, str) or re.fullmatch(r"3\.\d{1,2}(\.\d{1,2})?", value) is None:
+        raise ValueError(f"expected a Python version such as '3.11', found {value!r}")
+    return value
+
+
+def _system_package(text: str) -> str:
+    if re.fullmatch(r"[a-z0-9][a-z0-9+.-]*(?::[a-z0-9]+)?(?:=[A-Za-z0-9.+:~-]+)?", text) is None:
+        raise ValueError(f"{text!r} is no name of a Debian package, such as `libgl1` or `curl=7.88.1-10`")
+    return text
+
+
+def _image_reference(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*", text) is None:
+        raise ValueError(f"{text!r} is no image reference such as `python:3.11-slim`")
+    return text
+
+
+def _service_string(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z_][\w.]*(\.py)?(:[A-Za-z_][\w.]*)?", text) is None:
+        raise ValueError(f"{text!r}: expected `module:Class`, such as `service:ControlNet`")
+    return text
+
+
+def _relative_pattern(text: str) -> str:
+    if text.lstrip("!").startswith(("/", "../")) or "/../" in text:
+        raise ValueError(f"{text!r} leads out of the project")
+    return text
+
+
+OneLine = Annotated[str, AfterValidator(_one_line)]
+
+
+class Env(_Model):
+    """A variable of the images: one without a value must be given when deploying."""
+
+    name: Annotated[str, AfterValidator(_environment_name)]
+    value: OneLine = ""
+    stage: Stage = "all"
+
+
+class Python(_Model):
+    """The Python packages of the project."""
+
+    packages: tuple[OneLine, ...] = ()
+    requirements_txt: OneLine | None = None
+    index_url: OneLine | None = None
+    extra_index_url: tuple[OneLine, ...] = ()
+    find_links: tuple[OneLine, ...] = ()
+
+
+class Docker(_Model):
+    """What all images have in common."""
+
+    python_version: Annotated[str | None, BeforeValidator(_python_version)] = None
+    base_image: Annotated[str, AfterValidator(_image_reference)] | None = None
+    system_packages: tuple[Annotated[str, AfterValidator(_system_package)], ...] = ()
+
+
+class ServicePython(_Model):
+    """Python packages of one service, on top of those that its slice holds."""
+
+    packages: tuple[OneLine, ...] = ()
+
+
+class ServiceBuild(_Model):
+    """How one service is built."""
+
+    python: ServicePython = ServicePython()
+
+
+class Bentofile(_Model):
+    """The whole file. Fields that it does not name have the values that are shown here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, title="bentofile.yaml")
+
+    service: Annotated[str, AfterValidator(_service_string)] = Field(
+        description="The service that receives users' requests: `module:Class`."
+    )
+    name: OneLine | None = Field(
+        default=None, description="Name of the Bento; the entry service's name in snake_case when not given."
+    )
+    description: str | None = None
+    labels: dict[OneLine, OneLine] = Field(
+        default={}, description="Put in bento.yaml and on every image."
+    )
+    include: tuple[Annotated[OneLine, AfterValidator(_relative_pattern)], ...] = Field(
+        default=("*",), description="Files of the project that go into the Bento, as gitignore patterns."
+    )
+    exclude: tuple[Annotated[OneLine, AfterValidator(_relative_pattern)], ...] = ()
+    envs: tuple[Env, ...] = ()
+    python: Python = Python()
+    docker: Docker = Docker()
+    services: dict[str, ServiceBuild] = Field(default={}, description="What differs for one service, by its name.")
+
+
+def load_bentofile(project: Path) -> tuple[Bentofile, YamlFile]:
+    """The project's bentofile, and the file itself for messages about its lines.
+
+    Raises:
+        NotFoundError: the folder has none.
+        InputError: every problem of the file.
+    """
+    if not project.is_dir():
+        raise NotFoundError(f"{project}: no such folder", hint="name the folder that holds `bentofile.yaml`")
+    hint = f"write one in {project}: `service: \"module:Class\"` is enough"
+    file = load_yaml(project / FILE_NAME, missing_hint=hint)
+    return validate(file, Bentofile), file

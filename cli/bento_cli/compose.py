@@ -1,0 +1,93 @@
+"""Compose files of a graph: one a service, one that includes them, one for machines without a GPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bento_cli.names import kebab_case
+from bento_templates import render
+from bentoml import _environment as environment
+from bentoml._config import ServiceConfig
+from bentoml._graph import ServiceGraph
+
+FILE_NAME = "compose.yaml"
+CPU_FILE_NAME = "compose.cpu.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComposeService:
+    """One service as Compose runs it.
+
+    Args:
+        container: its name among the containers of the deployment; peers find it under that.
+        peers: names of the services it calls.
+        reservations: `cpus` and `memory`, as Compose writes them.
+        cache_folder: where models from a hub are kept, None when nothing in it loads any.
+        has_sources: whether the image can be built from the folder that the file is in.
+    """
+
+    name: str
+    container: str
+    image: str
+    is_entry: bool
+    peers: tuple[str, ...]
+    environment: Mapping[str, str]
+    cache_folder: str | None
+    gpus: int = 0
+    replicas: int = 1
+    port: int = environment.DEFAULT_PORT
+    reservations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    has_sources: bool = True
+
+    @property
+    def peer_containers(self) -> list[str]:
+        """What Compose starts before this one."""
+        return [kebab_case(peer) for peer in self.peers]
+
+
+def reservations(config: ServiceConfig) -> dict[str, str]:
+    """What `resources` asks for, as Compose writes it: CPUs and bytes."""
+    wanted = {}
+    if config.resources.cpu is not None:
+        wanted["cpus"] = f"{config.resources.cpu:g}"
+    if config.resources.memory is not None:
+        wanted["memory"] = f"{config.resources.memory}b"
+    return wanted
+
+
+def whole_gpus(config: ServiceConfig) -> int:
+    """GPUs to ask the engine for; a fraction takes one."""
+    return math.ceil(config.gpu_total)
+
+
+def peer_environment(graph: ServiceGraph, service: str) -> dict[str, str]:
+    """Where a service finds its peers on a network on which each goes by its container's name."""
+    return {
+        environment.peer_variable(peer): f"http://{kebab_case(peer)}:{environment.DEFAULT_PORT}"
+        for peer in graph.peers(service)
+    }
+
+
+def compose_files(bento: str, project: str, entry: str, services: Sequence[ComposeService]) -> dict[str, str]:
+    """The files' texts by their paths below the folder that `docker compose` is run in."""
+    files = {
+        f"services/{service.name}/{FILE_NAME}": render("compose/service.yaml.j2", bento=bento, service=service)
+        for service in services
+    }
+    with_gpu = [service.container for service in services if service.gpus]
+    files[FILE_NAME] = render(
+        "compose/compose.yaml.j2",
+        bento=bento,
+        project=project,
+        entry=entry,
+        port=environment.DEFAULT_PORT,
+        services=[service.name for service in services],
+        has_gpu=bool(with_gpu),
+        has_cache=any(service.cache_folder for service in services),
+    )
+    if with_gpu:
+        files[CPU_FILE_NAME] = render("compose/compose.cpu.yaml.j2", containers=with_gpu)
+    return files

@@ -1,0 +1,159 @@
+"""What the image of one service is to hold: decided here, written down by the templates."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from bento_cli.bentofile import Bentofile
+from bentoml import _environment as environment
+from bentoml._config import ServiceConfig
+from bentoml._graph import ServiceNode
+
+PROJECT_FOLDER: Final = "/opt/bento/src"
+RUNTIME_FOLDER: Final = "/opt/bento/runtime"
+CACHE_FOLDER: Final = "/home/bento/.cache/huggingface"
+UID: Final = 10001
+
+LABEL_PREFIX: Final = "org.bentoml."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSpec:
+    """One image.
+
+    Args:
+        base_image: what the final stage stands on, and why that one.
+        python_image: where CPython comes from; the base itself where `base_has_python`.
+        requirements: lines of its requirements.txt, the runtime's own included.
+        environment: variables of the image; those of a deployment come on top when it runs.
+        cache_folder: where models from a hub are kept between runs.
+        uses_model_hub: whether anything in it loads models from a hub, so that the folder is a volume.
+    """
+
+    service: str
+    base_image: str
+    base_reason: str
+    base_has_python: bool
+    python_image: str
+    python_version: str
+    uv_image: str
+    system_packages: tuple[str, ...]
+    requirements: tuple[str, ...]
+    environment: Mapping[str, str]
+    labels: Mapping[str, str]
+    uses_model_hub: bool
+    uid: int = UID
+    port: int = environment.DEFAULT_PORT
+    cache_folder: str = CACHE_FOLDER
+    project_folder: str = PROJECT_FOLDER
+    runtime_folder: str = RUNTIME_FOLDER
+    gpus: float = field(default=0)
+
+
+def plan_image(
+    node: ServiceNode,
+    config: ServiceConfig,
+    bentofile: Bentofile,
+    *,
+    requirements: Sequence[str],
+    runtime: Sequence[str],
+    absent: frozenset[str],
+    dependents: Sequence[str],
+    declares_all: bool,
+) -> ImageSpec:
+    """Decide the image of one service.
+
+    Args:
+        requirements: the project's requirements in this service's slice.
+        runtime: what the runtime itself needs.
+        absent: modules for which placeholders stand in.
+        dependents: services of the graph that call this one.
+        declares_all: whether the source said everything about the service's configuration.
+    """
+    python_version = bentofile.docker.python_version or f"{sys.version_info.major}.{sys.version_info.minor}"
+    names = {canonicalize_name(Requirement(line).name) for line in requirements}
+    base_image, base_reason = _base(config.gpu_total, names, bentofile, python_version)
+    source_of_python = bentofile.docker.base_image or python_image(python_version)
+    known = _images()["system_packages"]
+    system_packages = {package for name in sorted(names) for package in known.get(name, ())}
+    variables = {
+        "HOME": "/home/bento",
+        "USER": "bento",
+        "PATH": "/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PYTHONPATH": RUNTIME_FOLDER,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+        environment.SERVICE: node.target,
+        environment.PROJECT: PROJECT_FOLDER,
+        **service_variables(node, absent=absent, dependents=dependents, declares_all=declares_all),
+        **{env.name: env.value for env in bentofile.envs if env.stage != "build" and env.value},
+    }
+    uses_model_hub = bool(names & set(_images()["uses_model_hub"]))
+    if uses_model_hub:
+        variables["HF_HOME"] = CACHE_FOLDER
+    return ImageSpec(
+        service=node.name,
+        base_image=base_image,
+        base_reason=base_reason,
+        base_has_python=base_image == source_of_python,
+        python_image=source_of_python,
+        python_version=python_version,
+        uv_image=_images()["uv"],
+        system_packages=tuple(sorted(system_packages | set(bentofile.docker.system_packages))),
+        requirements=tuple(sorted({*requirements, *runtime})),
+        environment=variables,
+        labels={**bentofile.labels, **node.labels},
+        uses_model_hub=uses_model_hub,
+        gpus=config.gpu_total,
+    )
+
+
+def service_variables(
+    node: ServiceNode, *, absent: frozenset[str], dependents: Sequence[str], declares_all: bool
+) -> dict[str, str]:
+    """What a service's processes are told about it, in an image and on a developer's machine alike."""
+    variables = {}
+    if declares_all:
+        variables[environment.DECLARED] = environment.declared_text(node.name, node.config)
+    if absent:
+        variables[environment.ABSENT_MODULES] = ",".join(sorted(absent))
+    if dependents:
+        variables[environment.DEPENDENTS] = ",".join(sorted(dependents))
+    for env in node.envs:
+        if env.get("value") and env.get("stage", "all") != "build":
+            variables[env["name"]] = env["value"]
+    return variables
+
+
+def python_image(version: str) -> str:
+    """The image that CPython of this version is taken from."""
+    template: str = _images()["python"]
+    return template.format(version=version)
+
+
+def _base(gpus: float, names: set[str], bentofile: Bentofile, python_version: str) -> tuple[str, str]:
+    if bentofile.docker.base_image is not None:
+        return bentofile.docker.base_image, "docker.base_image of bentofile.yaml"
+    if not gpus:
+        return python_image(python_version), "asks for no GPU"
+    cuda = _images()["cuda"][0]
+    bringing = sorted(names & set(_images()["brings_cuda"]))
+    if bringing:
+        return cuda["base"], f"asks for a GPU; {bringing[0]} brings the CUDA libraries"
+    return cuda["cudnn"], "asks for a GPU, and no package brings the CUDA libraries"
+
+
+@cache
+def _images() -> dict[str, Any]:
+    text = resources.files("bento_cli").joinpath("data/images.json").read_text(encoding="utf-8")
+    images: dict[str, Any] = json.loads(text)
+    return images
