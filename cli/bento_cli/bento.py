@@ -31,7 +31,10 @@ class Tag:
     version: str
 
     def __post_init__(self) -> None:
-        for what, text, is_valid in (("name", self.name, is_repository), ("version", self.version, is_image_tag)):
+        for what, text, is_valid in (
+            ("name", self.name, is_repository),
+            ("version", self.version, is_image_tag),
+        ):
             if not is_valid(text) or len(text) > _MAX_LENGTH or text != text.lower():
                 raise BentoError(
                     f"{text!r} is no {what} of a Bento: images are named after it",

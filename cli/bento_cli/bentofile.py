@@ -117,9 +117,7 @@ class Bentofile(_Model):
         default=None, description="Name of the Bento; the entry service's name in snake_case when not given."
     )
     description: str | None = None
-    labels: dict[OneLine, OneLine] = Field(
-        default={}, description="Put in bento.yaml and on every image."
-    )
+    labels: dict[OneLine, OneLine] = Field(default={}, description="Put in bento.yaml and on every image.")
     include: tuple[Annotated[OneLine, AfterValidator(_relative_pattern)], ...] = Field(
         default=("*",), description="Files of the project that go into the Bento, as gitignore patterns."
     )
@@ -127,7 +125,9 @@ class Bentofile(_Model):
     envs: tuple[Env, ...] = ()
     python: Python = Python()
     docker: Docker = Docker()
-    services: dict[str, ServiceBuild] = Field(default={}, description="What differs for one service, by its name.")
+    services: dict[str, ServiceBuild] = Field(
+        default={}, description="What differs for one service, by its name."
+    )
 
 
 def load_bentofile(project: Path) -> tuple[Bentofile, YamlFile]:
@@ -139,6 +139,6 @@ def load_bentofile(project: Path) -> tuple[Bentofile, YamlFile]:
     """
     if not project.is_dir():
         raise NotFoundError(f"{project}: no such folder", hint="name the folder that holds `bentofile.yaml`")
-    hint = f"write one in {project}: `service: \"module:Class\"` is enough"
+    hint = f'write one in {project}: `service: "module:Class"` is enough'
     file = load_yaml(project / FILE_NAME, missing_hint=hint)
     return validate(file, Bentofile), file

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import bentoml
-from bento_cli.bento import MANIFEST, Bento, Manifest, ManifestService, Tag, manifest_text
+from bento_cli.bento import MANIFEST, Bento, Manifest, ManifestDependency, ManifestService, Tag, manifest_text
 from bento_cli.bentofile import FILE_NAME, Bentofile, load_bentofile
 from bento_cli.compose import (
     ComposeService,
@@ -73,6 +73,10 @@ class BuildPlan:
     def graph(self) -> ServiceGraph:
         return self.discovery.graph
 
+    def declares_all(self, service: str) -> bool:
+        """Whether the source says everything about a service's configuration."""
+        return _declares_all(self.discovery, service)
+
 
 def plan_build(root: Path, *, name: str | None = None, labels: Mapping[str, str] | None = None) -> BuildPlan:
     """Read a project and decide what its Bento holds.
@@ -103,7 +107,6 @@ def plan_build(root: Path, *, name: str | None = None, labels: Mapping[str, str]
     )
     absent = {name: absent_modules(part, requirements.by_service[name]) for name, part in slices.items()}
     runtime = runtime_requirements()
-    hidden = {problem.path for problem in discovery.unknown}
     images = {
         node.name: plan_image(
             node,
@@ -113,7 +116,7 @@ def plan_build(root: Path, *, name: str | None = None, labels: Mapping[str, str]
             runtime=runtime,
             absent=absent[node.name],
             dependents=graph.dependents(node.name),
-            declares_all=discovery.definitions[node.name].module.path not in hidden,
+            declares_all=_declares_all(discovery, node.name),
         )
         for node in graph
     }
@@ -159,6 +162,11 @@ def write_bento(plan: BuildPlan, store: Store, *, version: str | None = None) ->
         return store.add(folder)
 
 
+def _declares_all(discovery: Discovery, service: str) -> bool:
+    path = discovery.definitions[service].module.path
+    return all(problem.path != path for problem in discovery.unknown)
+
+
 def _configs(discovery: Discovery) -> tuple[dict[str, ServiceConfig], list[Problem]]:
     configs: dict[str, ServiceConfig] = {}
     problems: list[Problem] = []
@@ -186,7 +194,9 @@ def _name_problems(discovery: Discovery) -> list[Problem]:
             problems.append(Problem(definition.module.path, definition.node.lineno, message))
         first = containers.setdefault(kebab_case(node.name), node.name)
         if first != node.name:
-            message = f"{node.name!r} and {first!r} would share the image `{kebab_case(node.name)}`; rename one"
+            message = (
+                f"{node.name!r} and {first!r} would share the image `{kebab_case(node.name)}`; rename one"
+            )
             problems.append(Problem(definition.module.path, definition.node.lineno, message))
     return problems
 
@@ -240,8 +250,8 @@ def _content_version(plan: BuildPlan, folder: Path) -> str:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_mode:o} {content}\n".encode())
-    for path, text in sorted(_rendered(plan, Tag(plan.name, "derived"), created="").items()):
-        digest.update(f"{path} {hashlib.sha256(text.encode()).hexdigest()}\n".encode())
+    for name, text in sorted(_rendered(plan, Tag(plan.name, "derived"), created="").items()):
+        digest.update(f"{name} {hashlib.sha256(text.encode()).hexdigest()}\n".encode())
     return base64.b32encode(digest.digest()).decode().lower()[:_VERSION_LENGTH]
 
 
@@ -290,7 +300,6 @@ def _compose_service(plan: BuildPlan, tag: Tag, service: str) -> ComposeService:
 
 
 def _manifest(plan: BuildPlan, tag: Tag, created: str) -> Manifest:
-    hidden = {problem.path for problem in plan.discovery.unknown}
     services = []
     for node in plan.graph:
         image = plan.images[node.name]
@@ -300,9 +309,9 @@ def _manifest(plan: BuildPlan, tag: Tag, created: str) -> Manifest:
                 name=node.name,
                 target=node.target,
                 endpoints=node.endpoints,
-                dependencies=tuple(asdict(edge) for edge in node.dependencies),  # type: ignore[arg-type]  # pydantic
+                dependencies=tuple(ManifestDependency(**asdict(edge)) for edge in node.dependencies),
                 config=dict(node.config),
-                declares_all=plan.discovery.definitions[node.name].module.path not in hidden,
+                declares_all=plan.declares_all(node.name),
                 envs=tuple(dict(env) for env in node.envs),
                 absent_modules=tuple(sorted(plan.absent[node.name])),
                 base_image=image.base_image,

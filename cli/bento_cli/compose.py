@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from bento_cli.names import kebab_case
 from bento_templates import render
-from bentoml import _environment as environment
 from bentoml._config import ServiceConfig
+from bentoml._environment import DEFAULT_PORT, peer_variable
 from bentoml._graph import ServiceGraph
 
 FILE_NAME = "compose.yaml"
@@ -37,7 +37,7 @@ class ComposeService:
     cache_folder: str | None
     gpus: int = 0
     replicas: int = 1
-    port: int = environment.DEFAULT_PORT
+    port: int = DEFAULT_PORT
     reservations: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     has_sources: bool = True
@@ -65,16 +65,27 @@ def whole_gpus(config: ServiceConfig) -> int:
 
 def peer_environment(graph: ServiceGraph, service: str) -> dict[str, str]:
     """Where a service finds its peers on a network on which each goes by its container's name."""
-    return {
-        environment.peer_variable(peer): f"http://{kebab_case(peer)}:{environment.DEFAULT_PORT}"
-        for peer in graph.peers(service)
-    }
+    return {peer_variable(peer): f"http://{kebab_case(peer)}:{DEFAULT_PORT}" for peer in graph.peers(service)}
 
 
-def compose_files(bento: str, project: str, entry: str, services: Sequence[ComposeService]) -> dict[str, str]:
-    """The files' texts by their paths below the folder that `docker compose` is run in."""
+def compose_files(
+    bento: str,
+    project: str,
+    entry: str,
+    services: Sequence[ComposeService],
+    *,
+    port: int = DEFAULT_PORT,
+) -> dict[str, str]:
+    """The files' texts by their paths below the folder that `docker compose` is run in.
+
+    Args:
+        project: Compose's name for all of it.
+        port: of the machine, on which the entry is published unless a variable says otherwise.
+    """
     files = {
-        f"services/{service.name}/{FILE_NAME}": render("compose/service.yaml.j2", bento=bento, service=service)
+        f"services/{service.name}/{FILE_NAME}": render(
+            "compose/service.yaml.j2", bento=bento, service=service, published_port=port
+        )
         for service in services
     }
     with_gpu = [service.container for service in services if service.gpus]
@@ -83,7 +94,7 @@ def compose_files(bento: str, project: str, entry: str, services: Sequence[Compo
         bento=bento,
         project=project,
         entry=entry,
-        port=environment.DEFAULT_PORT,
+        port=port,
         services=[service.name for service in services],
         has_gpu=bool(with_gpu),
         has_cache=any(service.cache_folder for service in services),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console as RichConsole
@@ -54,15 +54,26 @@ class Console:
         if error.hint:
             self._err.print(f"\n[cyan]hint:[/] {escape(error.hint)}")
 
+    def log(self, source: str, line: str, colour: str) -> None:
+        """A line of something that runs, behind the name of what it comes from."""
+        self._err.print(f"[{colour}]{escape(source)}[/] {escape(line)}")
+
     @contextmanager
-    def step(self, text: str) -> Iterator[None]:
-        """A piece of work: a spinner on a terminal while it runs, then one line with its time."""
+    def step(self, text: str) -> Iterator[Callable[[str], None]]:
+        """A piece of work: on a terminal a spinner with what it is at, then one line with its time.
+
+        Gives a function that says what the work is at; elsewhere than on a terminal each is a line.
+        """
         started = time.monotonic()
         if self._quiet:
-            yield
+            yield lambda _: None
             return
-        with self._err.status(escape(text)):
-            yield
+        if not self._err.is_terminal:
+            self._err.print(escape(text))
+            yield lambda detail: self._err.print(f"  {escape(detail)}")
+        else:
+            with self._err.status(escape(text)) as status:
+                yield lambda detail: status.update(f"{escape(text)} [dim]{escape(detail)}[/]")
         self._err.print(f"[green]✓[/] {escape(text)} [dim]{time.monotonic() - started:.1f} s[/]")
 
     def result(self, text: str) -> None:
@@ -73,9 +84,12 @@ class Console:
         """Rows where people compare: data by default, else something said on the way."""
         if self._quiet and not to_stdout:
             return
+        console = self._out if to_stdout else self._err
+        is_terminal = console.is_terminal
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         for column in columns:
-            table.add_column(column, overflow="fold")
+            table.add_column(column, overflow="fold", no_wrap=not is_terminal)
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
-        (self._out if to_stdout else self._err).print(table)
+        # A pipe has no width: what reads it wants each row on a line.
+        console.print(table, width=None if is_terminal else 1000)

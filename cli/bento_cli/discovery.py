@@ -6,7 +6,6 @@ import ast
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from bento_cli.errors import InputError, Problem
 from bento_cli.source import Module, Project, Symbol
@@ -91,15 +90,16 @@ class _Discoverer:
             message = f"service {service!r}: no module {module_name!r} here"
             message += f", did you mean `{near[0]}`?" if near else f"; modules: {', '.join(files) or 'none'}"
             raise InputError([Problem(self.project.root, None, message)])
-        services = [
-            name for name in module.bindings if (d := self._definition(Symbol(module_name, name))) and _is_service(self.project, d)
-        ]
+        services = [name for name in module.bindings if self._service_definition(Symbol(module_name, name))]
         if not attribute and len(services) == 1:
             attribute = services[0]
         symbol = self.project.resolve(module, ast.Name(attribute)) if attribute else None
-        definition = symbol and self._definition(symbol)
-        if symbol is None or definition is None or not _is_service(self.project, definition):
-            what = f"has no service {attribute!r}" if attribute else "has several services; name one, `module:Class`"
+        if symbol is None or self._service_definition(symbol) is None:
+            what = (
+                f"has no service {attribute!r}"
+                if attribute
+                else "has several services; name one, `module:Class`"
+            )
             near = difflib.get_close_matches(attribute, services, n=1)
             hint = f", did you mean `{near[0]}`?" if near else f"; services: {', '.join(services) or 'none'}"
             raise InputError([Problem(module.path, None, what + hint)])
@@ -114,11 +114,15 @@ class _Discoverer:
                 return Definition(module, statement)
         return None
 
+    def _service_definition(self, symbol: Symbol) -> Definition | None:
+        definition = self._definition(symbol)
+        return definition if definition and _is_service(self.project, definition) else None
+
     def _read(self, symbol: Symbol) -> list[Symbol]:
         """Read one service; returns those it depends on."""
         definition = self._definition(symbol)
         assert definition is not None  # noqa: S101  # only symbols of service classes come here
-        module, cls = definition.module, definition.node
+        _module, cls = definition.module, definition.node
         arguments = self._decorator_arguments(definition)
         name = arguments.pop("name", cls.name)
         edges: list[Edge] = []
@@ -153,11 +157,17 @@ class _Discoverer:
         arguments: dict[str, object] = {}
         module = definition.module
         for decorator in definition.node.decorator_list:
-            if not isinstance(decorator, ast.Call) or not _names(self.project, module, decorator, _DECORATORS):
+            if not isinstance(decorator, ast.Call) or not _names(
+                self.project, module, decorator, _DECORATORS
+            ):
                 continue
             for keyword in decorator.keywords:
                 if keyword.arg is None:
-                    self._note(module, keyword.value, "`**` in `@bentoml.service` is not known before the service starts")
+                    self._note(
+                        module,
+                        keyword.value,
+                        "`**` in `@bentoml.service` is not known before the service starts",
+                    )
                     continue
                 try:
                     arguments[keyword.arg] = _literal(self.project, module, keyword.value)
@@ -173,7 +183,7 @@ class _Discoverer:
         """The statements of a class's body, those of base classes in the project first."""
         for base in definition.node.bases:
             symbol = self.project.resolve(definition.module, base)
-            inherited = symbol and self._definition(symbol)
+            inherited = self._definition(symbol) if symbol else None
             if inherited and inherited.node is not definition.node:
                 yield from self._members(inherited)
         for statement in definition.node.body:
@@ -199,8 +209,8 @@ class _Discoverer:
                 self._problem(module, call, "`depends()` needs a service, `url=` or `deployment=`")
             return Edge(attribute=attribute, **given), None
         symbol = self.project.resolve(module, on)
-        definition = symbol and self._definition(symbol)
-        if symbol is None or definition is None or not _is_service(self.project, definition):
+        definition = self._service_definition(symbol) if symbol else None
+        if symbol is None or definition is None:
             what = ast.unparse(on)
             self._problem(module, on, f"`{what}` is no class marked with `@bentoml.service` in this project")
             return None, None
@@ -247,17 +257,30 @@ class _Discoverer:
             edges = {edge.attribute: edge for edge in item.node.dependencies}
             for node in ast.walk(item.definition.node):
                 match node:
-                    case ast.Attribute(value=ast.Attribute(value=ast.Name(id="self"), attr=attribute), attr=method):
+                    case ast.Attribute(
+                        value=ast.Attribute(value=ast.Name(id="self"), attr=attribute), attr=method
+                    ):
                         edge = edges.get(attribute)
                     case _:
                         continue
-                if edge is None or edge.service not in nodes or method in _PROXY_ATTRIBUTES:
+                if (
+                    edge is None
+                    or edge.service is None
+                    or edge.service not in nodes
+                    or method in _PROXY_ATTRIBUTES
+                ):
                     continue
                 endpoints = nodes[edge.service].endpoints
                 if method not in endpoints:
                     near = difflib.get_close_matches(method, endpoints, n=1)
-                    hint = f"did you mean `{near[0]}`?" if near else f"its endpoints: {', '.join(endpoints) or 'none'}"
-                    self._problem(item.definition.module, node, f"{edge.service} has no endpoint {method!r}; {hint}")
+                    hint = (
+                        f"did you mean `{near[0]}`?"
+                        if near
+                        else f"its endpoints: {', '.join(endpoints) or 'none'}"
+                    )
+                    self._problem(
+                        item.definition.module, node, f"{edge.service} has no endpoint {method!r}; {hint}"
+                    )
 
 
 def _is_service(project: Project, definition: Definition) -> bool:
@@ -296,7 +319,9 @@ def _literal(project: Project, module: Module, node: ast.expr) -> object:
             if any(key is None for key in keys):
                 raise ValueError("unpacks a mapping")
             return {
-                _literal(project, module, k): _literal(project, module, v) for k, v in zip(keys, values, strict=True) if k
+                _literal(project, module, k): _literal(project, module, v)
+                for k, v in zip(keys, values, strict=True)
+                if k
             }
         case ast.List(elts=items):
             return [_literal(project, module, item) for item in items]
@@ -331,5 +356,3 @@ def _mappings(value: object) -> Iterator[dict[str, str]]:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
-
-

@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from bento_cli.bentofile import Bentofile
 from bentoml import _environment as environment
 from bentoml._config import ServiceConfig
+from bentoml._environment import DEFAULT_PORT
 from bentoml._graph import ServiceNode
 
 PROJECT_FOLDER: Final = "/opt/bento/src"
@@ -52,7 +53,7 @@ class ImageSpec:
     labels: Mapping[str, str]
     uses_model_hub: bool
     uid: int = UID
-    port: int = environment.DEFAULT_PORT
+    port: int = DEFAULT_PORT
     cache_folder: str = CACHE_FOLDER
     project_folder: str = PROJECT_FOLDER
     runtime_folder: str = RUNTIME_FOLDER
@@ -80,7 +81,7 @@ def plan_image(
         declares_all: whether the source said everything about the service's configuration.
     """
     python_version = bentofile.docker.python_version or f"{sys.version_info.major}.{sys.version_info.minor}"
-    names = {canonicalize_name(Requirement(line).name) for line in requirements}
+    names: set[str] = {canonicalize_name(Requirement(line).name) for line in requirements}
     base_image, base_reason = _base(config.gpu_total, names, bentofile, python_version)
     source_of_python = bentofile.docker.base_image or python_image(python_version)
     known = _images()["system_packages"]

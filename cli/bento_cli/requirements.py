@@ -60,18 +60,23 @@ def project_requirements(root: Path, bentofile: Bentofile, file: YamlFile) -> li
         InputError: lines that are no requirements, each with its place.
     """
     if bentofile.python.requirements_txt is None:
-        places = [(file.path, file.line_of(("python", "packages", i))) for i in range(len(bentofile.python.packages))]
+        places = [
+            (file.path, file.line_of(("python", "packages", i)))
+            for i in range(len(bentofile.python.packages))
+        ]
         return _parse(list(zip(bentofile.python.packages, places, strict=True)))
     path = root / bentofile.python.requirements_txt
     if not path.resolve().is_relative_to(root.resolve()):
-        problem = file.problem(("python", "requirements_txt"), f"{bentofile.python.requirements_txt!r} leads out of the project")
+        problem = file.problem(
+            ("python", "requirements_txt"), f"{bentofile.python.requirements_txt!r} leads out of the project"
+        )
         raise InputError([problem])
     if not path.is_file():
         line = file.line_of(("python", "requirements_txt"))
         raise NotFoundError(f"{path}: no such file", hint=f"{file.path}:{line} names it")
     lines: list[tuple[str, tuple[Path, int | None]]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        text = line.split(" #", 1)[0].strip()
+    for number, raw in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        text = raw.split(" #", 1)[0].strip()
         if text and not text.startswith("#"):
             lines.append((text, (path, number)))
     return _parse(lines)
@@ -119,7 +124,11 @@ def assign(
     services that hold a distribution of which it is a plug-in, and where nobody knows, with all.
     """
     imported = {module for part in slices for module in (*part.reached, *part.absent)}
-    notes = [f"requirement {line.text!r} is left out: the runtime is part of every image" for line in lines if line.name in _OURS]
+    notes = [
+        f"requirement {line.text!r} is left out: the runtime is part of every image"
+        for line in lines
+        if line.name in _OURS
+    ]
     lines = [line for line in lines if line.name not in _OURS]
     modules = {line.name: frozenset(_modules(line.name, imported)) for line in lines}
     held: dict[str, dict[str, str]] = {part.service: {} for part in slices}
@@ -157,10 +166,16 @@ def assign(
         for line in lines
         for part in slices
     )
-    brought = {module for line in [*lines, *(a for b in added.values() for a in b)] for module in _modules(line.name, imported)}
+    brought = {
+        module
+        for line in [*lines, *(a for b in added.values() for a in b)]
+        for module in _modules(line.name, imported)
+    }
     for module in sorted({m for part in slices for m in part.reached} - brought):
         part = next(part for part in slices if module in part.reached)
-        notes.append(f"no requirement brings `{module}` ({part.reached[module]}); it must come with another one")
+        notes.append(
+            f"no requirement brings `{module}` ({part.reached[module]}); it must come with another one"
+        )
     return Requirements(by_service=by_service, decisions=decisions, notes=tuple(notes))
 
 

@@ -191,7 +191,9 @@ class _Slicer:
         """Whether a statement defines another service: that one runs in a process of its own."""
         own_bases = {ast.unparse(base) for base in self.own.node.bases} if self.own else set()
         return any(
-            definition.node is statement and definition is not self.own and definition.node.name not in own_bases
+            definition.node is statement
+            and definition is not self.own
+            and definition.node.name not in own_bases
             for definition in self.discovery.definitions.values()
         )
 

@@ -23,7 +23,7 @@ class Store:
 
     def __init__(self, home: Path | None = None) -> None:
         self._home = home or bentoml_home()
-        self._bentos = self._home / "bentos"
+        self._folder = self._home / "bentos"
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:
@@ -47,7 +47,7 @@ class Store:
         Versions are derived from their content unless given, so one that is there already is the same.
         """
         tag = load_bento(path).tag
-        target = self._bentos / tag.name / tag.version
+        target = self._folder / tag.name / tag.version
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             path.rename(target)
@@ -61,7 +61,7 @@ class Store:
 
     def contains(self, tag: Tag) -> bool:
         """Whether that very version is there."""
-        return (self._bentos / tag.name / tag.version / MANIFEST).is_file()
+        return (self._folder / tag.name / tag.version / MANIFEST).is_file()
 
     def get(self, text: str) -> Bento:
         """The Bento of `name`, `name:latest`, `name:version` or the beginning of a version.
@@ -74,19 +74,19 @@ class Store:
             raise NotFoundError(f"{text!r} is no tag of a Bento, such as `control_net:latest`")
         name, version = parsed
         if version is None:
-            return load_bento(self._bentos / name / self._latest(name))
+            return load_bento(self._folder / name / self._latest(name))
         versions = [found for found in self._versions(name) if found == version] or [
             found for found in self._versions(name) if found.startswith(version)
         ]
         if len(versions) != 1:
             what = "no Bento" if not versions else f"{len(versions)} Bentos"
-            raise NotFoundError(f"{what} {text!r} in {self._bentos}", hint="`bento list` shows what is there")
-        return load_bento(self._bentos / name / versions[0])
+            raise NotFoundError(f"{what} {text!r} in {self._folder}", hint="`bento list` shows what is there")
+        return load_bento(self._folder / name / versions[0])
 
-    def list(self, name: str | None = None) -> list[Bento]:
+    def bentos(self, name: str | None = None) -> list[Bento]:
         """All Bentos, or those of one name, the newest first."""
         names = [name] if name else self._names()
-        bentos = [load_bento(self._bentos / n / version) for n in names for version in self._versions(n)]
+        bentos = [load_bento(self._folder / n / version) for n in names for version in self._versions(n)]
         return sorted(bentos, key=lambda bento: bento.manifest.creation_time, reverse=True)
 
     def delete(self, bento: Bento) -> None:
@@ -94,39 +94,38 @@ class Store:
         tag = bento.tag
         with self.workspace() as folder:
             bento.path.rename(folder / "deleted")
-        remaining = self.list(tag.name)
+        remaining = self.bentos(tag.name)
         if remaining:
             self._mark_latest(remaining[0].tag)
         else:
-            (self._bentos / tag.name / "latest").unlink(missing_ok=True)
-            (self._bentos / tag.name).rmdir()
+            (self._folder / tag.name / "latest").unlink(missing_ok=True)
+            (self._folder / tag.name).rmdir()
 
     def _names(self) -> list[str]:
-        return sorted(path.name for path in self._bentos.iterdir()) if self._bentos.is_dir() else []
+        return sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
 
     def _versions(self, name: str) -> list[str]:
-        folder = self._bentos / name
+        folder = self._folder / name
         if not folder.is_dir():
             return []
         return sorted(path.name for path in folder.iterdir() if (path / MANIFEST).is_file())
 
     def _latest(self, name: str) -> str:
         try:
-            version = (self._bentos / name / "latest").read_text(encoding="utf-8").strip()
+            version = (self._folder / name / "latest").read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             version = ""
         if version in self._versions(name):
             return version
-        bentos = self.list(name)
+        bentos = self.bentos(name)
         if not bentos:
             hint = "`bento build PROJECT` makes one, `bento list` shows what is there"
-            raise NotFoundError(f"no Bento {name!r} in {self._bentos}", hint=hint)
+            raise NotFoundError(f"no Bento {name!r} in {self._folder}", hint=hint)
         return bentos[0].tag.version
 
     def _mark_latest(self, tag: Tag) -> None:
-        folder = self._bentos / tag.name
+        folder = self._folder / tag.name
         descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".latest")
         with os.fdopen(descriptor, "w") as file:
             file.write(tag.version + "\n")
         Path(temporary).replace(folder / "latest")
-

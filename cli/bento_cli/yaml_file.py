@@ -134,9 +134,7 @@ def fields_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str
     for part in location:
         if not (isinstance(current, type) and issubclass(current, BaseModel)):
             return []
-        field = next(
-            (f for name, f in current.model_fields.items() if part in (name, f.alias)), None
-        )
+        field = next((f for name, f in current.model_fields.items() if part in (name, f.alias)), None)
         if field is None:
             return []
         current = next(iter(_models_in(field.annotation)), None)
@@ -170,5 +168,3 @@ def _walk(node: yaml.Node, location: Location) -> Iterator[tuple[Location, int, 
 def _kind(value: object) -> str:
     names: dict[type, str] = {list: "list", str: "text", int: "number", float: "number", bool: "boolean"}
     return names.get(type(value), type(value).__name__)
-
-

@@ -6,8 +6,8 @@ makes a folder with which the example's Service runs unedited, without a network
 
     HF_HOME=FOLDER HF_HUB_OFFLINE=1 bento serve
 
-The models have the architecture of the real ones and random weights, so the pictures are patterns that change with
-the prompt and with the edges, not photographs.
+The models have the real ones' architecture, far smaller, and random weights: the pictures are coloured noise
+that changes with the prompt and with the edges.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 # The libraries take seconds to import. A folder that is complete needs none of them,
 # so each function that builds a model imports what it builds it with.
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
     from torch.nn import Module
-    from transformers import CLIPTextConfig
 
 STAMP: Final = "made-by-tiny-weights"
 
 TEXT_WIDTH: Final = 32
 PROMPT_TOKENS: Final = 77
 SIZE_EMBEDDING: Final = 8
+# Edges are thin, and SiLU more than halves a small signal: at 1 nothing of them would reach the picture.
+EDGE_GAIN: Final = 2.3
 
 # What the UNet and the ControlNet have in common: the second adds its features to those of the first.
 TWO_LEVELS: Final[dict[str, Any]] = {
@@ -51,7 +51,7 @@ TWO_LEVELS: Final[dict[str, Any]] = {
     "addition_time_embed_dim": SIZE_EMBEDDING,
     "projection_class_embeddings_input_dim": 6 * SIZE_EMBEDDING + TEXT_WIDTH,
 }
-# Four levels make one latent out of 8 × 8 pixels, as the real one does.
+# Four levels make one latent out of 8 by 8 pixels, as the real one does.
 FOUR_LEVELS: Final[dict[str, Any]] = {
     "block_out_channels": (16, 16, 32, 32),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -59,6 +59,14 @@ FOUR_LEVELS: Final[dict[str, Any]] = {
     "norm_num_groups": 8,
     "scaling_factor": 0.13025,
     "force_upcast": False,
+}
+SCHEDULER: Final[dict[str, Any]] = {
+    "_class_name": "EulerDiscreteScheduler",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
 }
 BASE_COMPONENTS: Final[dict[str, tuple[str, str]]] = {
     "scheduler": ("diffusers", "EulerDiscreteScheduler"),
@@ -78,64 +86,80 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="what HF_HOME will name; made if missing")
     folder: Path = parser.parse_args().folder
+    if folder.exists() and not folder.is_dir():
+        parser.error(f"{folder}: is a file, expected a folder or a name for a new one")
 
     hub = folder / "hub"
     foreign = [target for target in _targets(hub) if target.exists() and not (target / STAMP).exists()]
     if foreign:
         sys.exit(f"error: {foreign[0]}: exists and was not made by this script\n\nhint: name another folder")
-    if all(_is_current(target) for target in _targets(hub)):
+    missing = [model_id for model_id in MODELS if not _is_current(_folder_of(model_id, hub))]
+    if not missing:
         print(f"{folder} holds the tiny models already", file=sys.stderr)
         return
 
     started = time.perf_counter()
-    os.umask(0o022)
-    write_hub(hub)
+    try:
+        write_models(missing, hub)
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: {error}\n\nhint: install torch, diffusers and transformers first")
     size_mb = sum(path.stat().st_size for target in _targets(hub) for path in _files(target)) / 1e6
     seconds = time.perf_counter() - started
-    print(f"made {len(MODELS)} tiny models in {hub}: {size_mb:.1f} MB, {seconds:.1f} s", file=sys.stderr)
+    print(f"made the tiny models in {hub}: {size_mb:.1f} MB, {seconds:.1f} s", file=sys.stderr)
     print(f"to run with them, set HF_HOME={folder.absolute()} and HF_HUB_OFFLINE=1", file=sys.stderr)
 
 
-def write_hub(hub: Path) -> None:
-    """Put every model into the cache folder `hub`; each appears there complete or not at all."""
+def write_models(model_ids: list[str], hub: Path) -> None:
+    """Put models into the cache folder `hub`; each appears there complete or not at all."""
     _silence_libraries()
+    os.umask(0o022)
     hub.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tiny-weights-", dir=hub.parent) as staging:
-        for model_id, write_snapshot in MODELS.items():
-            staged = _folder_of(model_id, Path(staging))
-            _write_model(staged, write_snapshot)
-        for target in _targets(hub):
-            shutil.rmtree(target, ignore_errors=True)
-            (Path(staging) / target.name).rename(target)
+        for model_id in model_ids:
+            _write_model(_folder_of(model_id, Path(staging)), MODELS[model_id])
+        for model_id in model_ids:
+            target = _folder_of(model_id, hub)
+            if _is_current(target):
+                continue  # another run, started at the same time, was faster
+            if target.exists():
+                shutil.rmtree(target)
+            _folder_of(model_id, Path(staging)).rename(target)
 
 
 def write_controlnet(snapshot: Path) -> None:
-    from diffusers import ControlNetModel
-
-    # Three of the four steps halve the picture, down to the size of the latents.
-    model = ControlNetModel(**TWO_LEVELS, conditioning_embedding_out_channels=(8, 8, 16, 16))
-    randomize(model, seed=1)
-    model.save_pretrained(snapshot)
+    """Write a ControlNet, whose four steps halve the edges three times: down to the latents' size."""
+    _write_network(
+        snapshot,
+        "ControlNetModel",
+        seed=1,
+        configuration={**TWO_LEVELS, "conditioning_embedding_out_channels": (8, 8, 16, 16)},
+    )
 
 
 def write_vae(snapshot: Path) -> None:
-    from diffusers import AutoencoderKL
-
-    model = AutoencoderKL(**FOUR_LEVELS)
-    randomize(model, seed=2)
-    model.save_pretrained(snapshot)
+    """Write an autoencoder between pictures and latents."""
+    _write_network(snapshot, "AutoencoderKL", seed=2, configuration=FOUR_LEVELS)
 
 
 def write_base(snapshot: Path) -> None:
     """Write what `StableDiffusionXLControlNetPipeline` is made of, but for the ControlNet."""
-    index = {"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True, **BASE_COMPONENTS}
-    _write_json(snapshot / "model_index.json", index)
+    index = {"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True}
+    _write_json(snapshot / "model_index.json", {**index, **BASE_COMPONENTS})
+    _write_json(snapshot / "scheduler" / "scheduler_config.json", SCHEDULER)
+    _write_network(
+        snapshot / "unet",
+        "UNet2DConditionModel",
+        seed=3,
+        configuration={
+            **TWO_LEVELS,
+            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+            "sample_size": 32,
+        },
+    )
     write_vae(snapshot / "vae")
-    _write_unet(snapshot / "unet")
-    _write_scheduler(snapshot / "scheduler")
     _write_text_encoders(snapshot)
-    _write_tokenizer(snapshot / "tokenizer")
-    _write_tokenizer(snapshot / "tokenizer_2")
+    for name in ("tokenizer", "tokenizer_2"):
+        _write_tokenizer(snapshot / name)
 
 
 MODELS: Final[dict[str, Callable[[Path], None]]] = {
@@ -157,36 +181,26 @@ def randomize(model: Module, *, seed: int) -> None:
             elif parameter.ndim == 1:
                 parameter.fill_(1)
             else:
-                parameter.normal_(std=math.prod(parameter.shape[1:]) ** -0.5, generator=generator)
+                gain = EDGE_GAIN if name.startswith("controlnet_cond_embedding.") else 1
+                parameter.normal_(std=gain / math.sqrt(parameter[0].numel()), generator=generator)
 
 
 def vocabulary() -> dict[str, int]:
     """Each byte as a token, inside a word and at its end: CLIP's vocabulary before any merge."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    symbols = [chr(byte) for byte in printable] + [chr(256 + index) for index, _ in enumerate(others)]
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    # Every other byte is written as a character from 256 on, so that no token holds a space or a control.
+    symbols = [chr(code) for code in [*printable, *range(256, 512 - len(printable))]]
     tokens = [*symbols, *(f"{symbol}</w>" for symbol in symbols), "<|startoftext|>", "<|endoftext|>"]
-    return {token: index for index, token in enumerate(tokens)}
+    return {token: number for number, token in enumerate(tokens)}
 
 
-def _write_unet(folder: Path) -> None:
-    from diffusers import UNet2DConditionModel
+def _write_network(folder: Path, class_name: str, *, seed: int, configuration: dict[str, Any]) -> None:
+    import diffusers
 
-    model = UNet2DConditionModel(**TWO_LEVELS, up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), sample_size=32)
-    randomize(model, seed=3)
-    model.save_pretrained(folder)
-
-
-def _write_scheduler(folder: Path) -> None:
-    from diffusers import EulerDiscreteScheduler
-
-    EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        steps_offset=1,
-        timestep_spacing="leading",
-    ).save_pretrained(folder)
+    # Not by attribute: type checkers see diffusers' placeholders, which have no methods.
+    network = getattr(diffusers, class_name)(**configuration)
+    randomize(network, seed=seed)
+    network.save_pretrained(folder)
 
 
 def _write_text_encoders(snapshot: Path) -> None:
@@ -208,16 +222,19 @@ def _write_text_encoders(snapshot: Path) -> None:
     first, second = CLIPTextModel(config), CLIPTextModelWithProjection(config)
     randomize(first, seed=4)
     randomize(second, seed=5)
-    first.save_pretrained(snapshot / "text_encoder")
+    # The real files have this prefix; transformers 5 no longer writes it, and transformers 4 needs it.
+    weights = {f"text_model.{name.removeprefix('text_model.')}": w for name, w in first.state_dict().items()}
+    first.save_pretrained(snapshot / "text_encoder", state_dict=weights)
     second.save_pretrained(snapshot / "text_encoder_2")
 
 
 def _write_tokenizer(folder: Path) -> None:
-    special = {"bos_token": "<|startoftext|>"} | dict.fromkeys(("eos_token", "pad_token", "unk_token"), "<|endoftext|>")
-    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": PROMPT_TOKENS, "do_lower_case": True, **special}
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    special = {"bos_token": start, "eos_token": end, "pad_token": end, "unk_token": end}
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": PROMPT_TOKENS, "do_lower_case": True}
     _write_json(folder / "vocab.json", vocabulary())
     _write_json(folder / "special_tokens_map.json", special)
-    _write_json(folder / "tokenizer_config.json", config)
+    _write_json(folder / "tokenizer_config.json", {**config, **special})
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
 
 

@@ -1,0 +1,86 @@
+"""The `bento` command: its global options, and which module holds which command."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from bentoml import __version__
+
+# Known without importing the commands: `bento --help` loads nothing that only one of them needs.
+COMMANDS: Final = {
+    "build": "Build a Bento from a project.",
+    "containerize": "Build one image for each service of a Bento.",
+    "serve": "Run a project or a Bento on this machine, one process tree for each service.",
+    "deploy": "Build, containerize and run a project on a container engine.",
+    "list": "List the Bentos in the store.",
+    "get": "Show a Bento.",
+    "delete": "Delete Bentos from the store.",
+}
+
+
+class _LazyGroup(TyperGroup):
+    """Imports a command's module when that command is run."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # its context is wider
+        return list(COMMANDS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"bento_cli.commands.{cmd_name}")
+        return typer.main.get_command(module.app)
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    name="bento",
+    # rich's help doubles the time that `--help` takes.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"bento {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def bento(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Turn one Python project of several ML services into small containers that call each other.
+
+    \b
+    Examples:
+      bento serve .                          run the project here, as it will run in containers
+      bento build .                          make a Bento: one Dockerfile for each service
+      bento containerize my_bento:latest     make the images
+      bento deploy . -f config-file.yaml     build, containerize and run it on Docker
+    """
+
+
+def single(function: Any) -> typer.Typer:
+    """A typer app with one command: what each module of `commands` holds under `app`."""
+    own = typer.Typer(
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    own.command()(function)
+    return own

@@ -1,0 +1,1 @@
+"""One module for each command: arguments → a call into the library → what to print."""

@@ -1,0 +1,83 @@
+"""`bento build`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from bento_cli.app import single
+from bento_cli.build import BuildPlan, plan_build, write_bento
+from bento_cli.commands._options import Quiet, key_value, project_root, say_notes
+from bento_cli.console import Console
+from bento_cli.store import Store
+from bentoml._graph import as_text
+
+
+class Output(str, Enum):
+    """What is printed on stdout."""
+
+    default = "default"
+    tag = "tag"
+
+
+def build(
+    project: Annotated[str, typer.Argument(help="The folder that holds bentofile.yaml.")] = ".",
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the Bento, over the bentofile's.")
+    ] = None,
+    version: Annotated[
+        str | None,
+        typer.Option("--version", help="Version of the Bento; derived from its content when not given."),
+    ] = None,
+    label: Annotated[list[str] | None, typer.Option("--label", help="key=value; may be repeated.")] = None,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="`tag` prints `__tag__:name:version` alone.")
+    ] = Output.default,
+    quiet: Quiet = False,
+) -> None:
+    """Build a Bento from a project.
+
+    The project is read and not imported: none of its requirements need to be installed here.
+
+    \b
+    Examples:
+      bento build .
+      bento build examples/controlnet --label team=vision
+      bento build . --version 1.2.0 --output tag
+    """
+    console = Console(quiet=quiet or output is Output.tag)
+    plan = plan_build(project_root(project), name=name, labels=dict(key_value(text) for text in label or ()))
+    say_notes(plan, console)
+    _show_decisions(plan, console)
+    bento, is_new = write_bento(plan, Store(), version=version)
+    if output is Output.tag:
+        console.result(f"__tag__:{bento.tag}")
+        return
+    console.result(str(bento.tag))
+    console.info(f"{'built' if is_new else 'nothing changed since it was built'} in {bento.path}")
+    console.hint(f"bento containerize {bento.tag.name}:latest\n      bento serve {bento.tag.name}:latest")
+
+
+def _show_decisions(plan: BuildPlan, console: Console) -> None:
+    """The graph, and which image holds what and why: the table that a person may want to overrule."""
+    console.info(as_text(plan.graph) + "\n")
+    decisions = plan.requirements.decisions
+    services = [node.name for node in plan.graph]
+    rows = []
+    for requirement in dict.fromkeys(decision.requirement for decision in decisions):
+        by_service = {d.service: d for d in decisions if d.requirement == requirement}
+        rows.append(
+            [
+                requirement,
+                *(f"✓ {d.why}" if d.is_held else "–" for d in map(by_service.__getitem__, services)),
+            ]
+        )
+    rows.append(["base image", *(plan.images[service].base_image for service in services)])
+    rows.append(["because it", *(plan.images[service].base_reason for service in services)])
+    console.table(["", *services], rows, to_stdout=False)
+    console.info("")
+
+
+app = single(build)

@@ -1,0 +1,73 @@
+"""`bento deploy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bento_cli.app import single
+from bento_cli.commands._options import Quiet, built
+from bento_cli.commands.containerize import make_images
+from bento_cli.console import Console
+from bento_cli.deploy import plan_deployment, plan_operations, target_of
+from bento_cli.deployment_config import DeploymentConfig, load_deployment_config
+from bento_cli.engine.docker import DockerEngine
+
+
+def deploy(
+    bento: Annotated[
+        str | None,
+        typer.Argument(metavar="[PROJECT|TAG]", help="A project's folder, or a Bento; `.` by default."),
+    ] = None,
+    config_file: Annotated[
+        Path | None, typer.Option("--config-file", "-f", help="The deployment's configuration file.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help="Name of the deployment, over the file's.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option("--port", "-p", min=1, max=65535, help="Where the entry is published.")
+    ] = 3000,
+    cpu: Annotated[
+        bool, typer.Option("--cpu", help="Go on without GPUs, whatever the services ask for.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every service is ready.")] = True,
+    timeout: Annotated[
+        float, typer.Option("--timeout", help="Seconds until all services must be ready.")
+    ] = 3600,
+    quiet: Quiet = False,
+) -> None:
+    """Build, containerize and run a project on a container engine.
+
+    \b
+    Examples:
+      bento deploy . -f config-file.yaml
+      bento deploy examples/controlnet -f examples/controlnet/config-file.yaml --cpu
+      bento deploy control_net:latest --name staging --port 8080
+    """
+    console = Console(quiet=quiet)
+    config, file = load_deployment_config(config_file) if config_file else (DeploymentConfig(), None)
+    found = built(bento or config.bento or ".", console)
+    deployment = plan_deployment(found, config, file, name=name, port=port, use_gpu=not cpu)
+    engine = DockerEngine()
+    engine.require(gpu=deployment.needs_gpu)
+    for text in deployment.ignored:
+        console.warn(f"not acted on yet: {text}")
+    make_images(found, console)
+    target = target_of(deployment, engine)
+    operations = plan_operations(deployment, target)
+    for operation in operations:
+        console.info(f"  {operation}")
+    if not operations:
+        console.info("nothing to do: it runs as it should")
+    with console.step(f"start {deployment.name}"):
+        target.apply(str(found.tag), found.graph.entry, deployment.services, port)
+    if wait:
+        with console.step(f"wait until {deployment.name} is ready") as update:
+            target.wait(deployment.services, timeout, lambda ready: update(f"{ready} is ready"))
+    console.result(deployment.url)
+
+
+app = single(deploy)

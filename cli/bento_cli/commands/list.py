@@ -1,0 +1,49 @@
+"""`bento list`."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from typing import Annotated
+
+import typer
+import yaml
+
+from bento_cli.app import single
+from bento_cli.console import Console
+from bento_cli.store import Store
+
+
+class Output(str, Enum):
+    """How the list is printed."""
+
+    table = "table"
+    json = "json"
+    yaml = "yaml"
+
+
+def list_(
+    name: Annotated[str | None, typer.Argument(help="Only Bentos of this name.")] = None,
+    output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = Output.table,
+) -> None:
+    """List the Bentos in the store, the newest first."""
+    console = Console()
+    bentos = Store().bentos(name)
+    rows = [
+        {
+            "tag": str(bento.tag),
+            "services": [service.name for service in bento.manifest.services],
+            "created": bento.manifest.creation_time,
+        }
+        for bento in bentos
+    ]
+    if output is Output.json:
+        console.result(json.dumps(rows, indent=2))
+    elif output is Output.yaml:
+        console.result(yaml.safe_dump(rows, sort_keys=False).rstrip("\n"))
+    else:
+        cells = [[str(row["tag"]), ", ".join(row["services"]), str(row["created"])] for row in rows]
+        console.table(["tag", "services", "created"], cells)
+
+
+app = single(list_)

@@ -1,0 +1,173 @@
+"""The deployment's configuration file: `bento deploy -f config-file.yaml`."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bento_cli.bentofile import OneLine
+from bento_cli.errors import InputError, Problem
+from bento_cli.yaml_file import YamlFile, load_yaml, validate
+from bentoml._config import ServiceConfig, config_problems, merge
+from bentoml._graph import ServiceGraph
+
+Strategy = Literal["RollingUpdate", "Recreate", "RampedSlowRollout", "BestEffortControlledRollout"]
+
+
+def _deployment_name(text: str) -> str:
+    if re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", text) is None:
+        raise ValueError(f"{text!r} is no name of a deployment: use lower-case letters, digits and `-`")
+    return text
+
+
+def _environment_name(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is None:
+        raise ValueError(f"{text!r} is no name of a variable, expected letters, digits and underscores")
+    return text
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DeploymentEnv(_Model):
+    """A variable of one service or of all."""
+
+    name: Annotated[str, AfterValidator(_environment_name)]
+    value: str = ""
+
+
+class Label(_Model):
+    key: OneLine
+    value: OneLine
+
+
+class Scaling(_Model):
+    """How many replicas a service may have."""
+
+    min_replicas: int = Field(default=1, ge=0)
+    max_replicas: int | None = Field(default=None, gt=0)
+    policy: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Scaling:
+        if self.max_replicas is not None and self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"min_replicas {self.min_replicas} is more than max_replicas {self.max_replicas}"
+            )
+        return self
+
+
+class ServiceDeployment(_Model):
+    """What the file says of one service."""
+
+    instance_type: str | None = None
+    scaling: Scaling = Scaling()
+    envs: tuple[DeploymentEnv, ...] = ()
+    deployment_strategy: Strategy | None = None
+    config_overrides: dict[str, Any] = {}
+    cold_start_timeout: int | None = None
+    extras: dict[str, Any] | None = None
+
+
+class DeploymentConfig(_Model):
+    """The whole file."""
+
+    name: Annotated[str, AfterValidator(_deployment_name)] | None = None
+    bento: str | None = None
+    description: str | None = None
+    cluster: str | None = None
+    access_authorization: bool = False
+    envs: tuple[DeploymentEnv, ...] = ()
+    labels: tuple[Label, ...] = ()
+    secrets: tuple[str, ...] = ()
+    services: dict[str, ServiceDeployment] = {}
+    canary: dict[str, Any] | None = None
+    dev: bool = False
+
+    def service(self, name: str) -> ServiceDeployment:
+        """What the file says of one service, or its defaults."""
+        return self.services.get(name, ServiceDeployment())
+
+
+def load_deployment_config(path: Path) -> tuple[DeploymentConfig, YamlFile]:
+    """The file and where its values stand.
+
+    Raises:
+        NotFoundError: there is no such file.
+        InputError: every problem of the file.
+    """
+    file = load_yaml(path)
+    return validate(file, DeploymentConfig), file
+
+
+def effective_configs(
+    graph: ServiceGraph, config: DeploymentConfig, file: YamlFile | None
+) -> dict[str, ServiceConfig]:
+    """Each service's configuration with the file's `config_overrides` on top.
+
+    Raises:
+        InputError: services that the graph has not, and values that do not fit, with their lines.
+    """
+    problems: list[Problem] = []
+    configs: dict[str, ServiceConfig] = {}
+    for name in config.services:
+        if name not in graph.services and file is not None:
+            near = difflib.get_close_matches(name, graph.services, n=1)
+            hint = f"did you mean `{near[0]}`?" if near else f"services: {', '.join(graph.services)}"
+            problems.append(file.problem(("services", name), f"no service {name!r}; {hint}"))
+    for name, node in graph.services.items():
+        overrides = config.service(name).config_overrides
+        try:
+            configs[name] = ServiceConfig.model_validate(merge(node.config, overrides))
+        except ValidationError as error:
+            if file is None:
+                raise
+            for item, text in zip(error.errors(), config_problems(error), strict=True):
+                location = ("services", name, "config_overrides", *item["loc"])
+                problems.append(file.problem(location, text))
+    if problems:
+        raise InputError(problems)
+    return configs
+
+
+def not_acted_on(config: DeploymentConfig, graph: ServiceGraph) -> Iterator[str]:
+    """What the file says and this version does not do, one line each."""
+    wholly: Mapping[str, object] = {
+        "cluster": config.cluster,
+        "access_authorization": config.access_authorization,
+        "secrets": config.secrets,
+        "canary": config.canary,
+        "dev": config.dev,
+    }
+    yield from (f"`{name}`" for name, value in wholly.items() if value)
+    for name, service in config.services.items():
+        at = f"services.{name}"
+        if service.instance_type is not None:
+            yield f"`{at}.instance_type`: {service.instance_type}; `resources` are what is reserved"
+        scaling = service.scaling
+        if scaling.max_replicas is not None and scaling.max_replicas > scaling.min_replicas:
+            always = max(1, scaling.min_replicas)
+            yield f"`{at}.scaling.max_replicas`: {scaling.max_replicas}; there are {always} all the time"
+        if scaling.min_replicas == 0:
+            yield f"`{at}.scaling.min_replicas`: 0; one replica runs all the time"
+        if scaling.policy is not None:
+            yield f"`{at}.scaling.policy`"
+        if name == graph.entry and scaling.min_replicas > 1:
+            wanted = scaling.min_replicas
+            yield f"`{at}.scaling.min_replicas`: {wanted}; the published entry runs once"
+        if service.deployment_strategy is not None:
+            strategy = service.deployment_strategy
+            yield f"`{at}.deployment_strategy`: {strategy}; changed containers are recreated"
+        if service.cold_start_timeout is not None:
+            yield f"`{at}.cold_start_timeout`"
+        if service.extras is not None:
+            yield f"`{at}.extras`"
+        traffic = service.config_overrides.get("traffic")
+        if isinstance(traffic, Mapping) and traffic.get("external_queue"):
+            yield f"`{at}.config_overrides.traffic.external_queue`: requests beyond `max_concurrency` get 429"

@@ -1,0 +1,226 @@
+"""Docker: queries through its API, builds through buildx, the rest through Compose."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import docker
+import docker.errors
+import requests
+from docker.context import ContextAPI
+from docker.models.containers import Container as DockerContainer
+
+from bento_cli.engine import Container, Image, ImageBuild
+from bento_cli.engine._failures import compose_failure, failing_step
+from bento_cli.errors import EngineError
+
+# `devices: !reset []` and `include` behave as the compose files here need them from this version on.
+MINIMUM_COMPOSE: Final = (2, 24)
+
+_NO_ENGINE_HINT = (
+    "start Docker, or point DOCKER_HOST or `docker context use` at an engine; `docker info` must answer"
+)
+
+
+class DockerEngine:
+    """A Docker Engine, with the `docker` command and its buildx and compose plug-ins."""
+
+    def require(self, *, gpu: bool = False) -> None:
+        """Check that everything is there before anything is started."""
+        with _api_errors():
+            info = self._client.info()
+        for plugin, why in (
+            ("buildx", "images are built with BuildKit"),
+            ("compose", "services run with Compose"),
+        ):
+            if self._plugin_version(plugin) is None:
+                raise EngineError(
+                    f"`docker {plugin}` is missing: {why}", hint=f"install Docker's {plugin} plug-in"
+                )
+        version = self._plugin_version("compose")
+        if version is not None and version < MINIMUM_COMPOSE:
+            found, least = (".".join(map(str, v)) for v in (version, MINIMUM_COMPOSE))
+            raise EngineError(
+                f"Docker Compose {found} is too old, {least} is needed",
+                hint="update Docker's compose plug-in",
+            )
+        if gpu and not _has_gpu(info):
+            raise EngineError(
+                "this engine offers no GPU, and the deployment asks for one",
+                hint="install the NVIDIA Container Toolkit where the engine runs, or go on without: `--cpu`",
+            )
+
+    def build(self, images: Sequence[ImageBuild], on_progress: Callable[[str], None]) -> None:
+        """Build all images in one bake, so that what they share is made once."""
+        targets = {
+            f"image-{index}": {
+                "context": str(image.context),
+                "dockerfile": image.dockerfile,
+                "tags": list(image.tags),
+                "labels": dict(image.labels),
+            }
+            for index, image in enumerate(images)
+        }
+        names = {f"image-{index}": image.name for index, image in enumerate(images)}
+        bake = json.dumps({"group": {"default": {"targets": list(targets)}}, "target": targets})
+        command = [
+            "docker",
+            "buildx",
+            "bake",
+            "--file",
+            "-",
+            "--load",
+            "--progress",
+            "plain",
+            *_allowed(images),
+        ]
+        log: deque[str] = deque(maxlen=2000)
+        with _started(command) as process:
+            assert process.stdin is not None  # noqa: S101  # both are pipes
+            assert process.stderr is not None  # noqa: S101
+            process.stdin.write(bake)
+            process.stdin.close()
+            for line in process.stderr:
+                log.append(line)
+                step = re.match(r"#\d+ \[(image-\d+) (.+?)\] (.*)", line)
+                if step:
+                    on_progress(f"{names[step[1]]}: {step[2]} {step[3]}")
+        if process.returncode != 0:
+            text = "".join(log)
+            for target, name in names.items():
+                text = re.sub(rf"\b{target}\b", name, text)
+            raise EngineError("the engine could not build the images", details=failing_step(text))
+
+    def image(self, reference: str) -> Image | None:
+        """A built image, None when there is none."""
+        try:
+            with _api_errors():
+                found = self._client.images.get(reference)
+        except docker.errors.ImageNotFound:
+            return None
+        return Image(
+            reference=reference,
+            identifier=str(found.id),
+            size=int(found.attrs["Size"]),
+            labels=found.labels,
+        )
+
+    def containers(self, labels: Mapping[str, str]) -> list[Container]:
+        """All containers with these labels, stopped ones too."""
+        filters: dict[str, str | list[str] | bool] = {
+            "label": [f"{name}={value}" for name, value in labels.items()]
+        }
+        with _api_errors():
+            found = self._client.containers.list(all=True, filters=filters, ignore_removed=True)
+            return [_container(container) for container in found]
+
+    def log_tail(self, container: Container, lines: int) -> str:
+        """The last lines that a container wrote."""
+        with _api_errors():
+            raw: bytes = self._client.containers.get(container.identifier).logs(tail=lines)
+        return raw.decode(errors="replace")
+
+    def compose(self, folder: Path, *arguments: str) -> None:
+        """Run `docker compose` in a folder; its progress is shown only when it fails."""
+        command = ["docker", "compose", "--progress", "plain", *arguments]
+        try:
+            result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            raise _no_command() from None
+        if result.returncode != 0:
+            message, hint = compose_failure(result.stderr)
+            raise EngineError(message, hint=hint, details=result.stderr)
+
+    @cached_property
+    def _client(self) -> docker.DockerClient:
+        with _api_errors():
+            context = ContextAPI.get_current_context()
+            host = context.Host if context is not None else None
+            # DOCKER_HOST wins over the context, as it does for the `docker` command.
+            if host is None or context.name == "default":
+                return docker.from_env()
+            return docker.DockerClient(base_url=host)
+
+    def _plugin_version(self, plugin: str) -> tuple[int, int] | None:
+        try:
+            result = subprocess.run(
+                ["docker", plugin, "version"], capture_output=True, text=True, check=False
+            )
+        except FileNotFoundError:
+            raise _no_command() from None
+        match = re.search(r"v?(\d+)\.(\d+)\.\d+", result.stdout)
+        return (int(match[1]), int(match[2])) if result.returncode == 0 and match else None
+
+
+def _has_gpu(info: Mapping[str, Any]) -> bool:
+    """Whether the engine knows the NVIDIA runtime, or devices through the Container Device Interface."""
+    devices = info.get("DiscoveredDevices") or []
+    return "nvidia" in (info.get("Runtimes") or {}) or any("nvidia.com/gpu" in str(d) for d in devices)
+
+
+def _container(container: DockerContainer) -> Container:
+    state = container.attrs["State"]
+    health = state.get("Health")
+    return Container(
+        identifier=str(container.id),
+        name=str(container.name),
+        state=state["Status"],
+        health=health["Status"] if health else None,
+        restarts=container.attrs.get("RestartCount", 0),
+        labels=container.labels,
+    )
+
+
+def _allowed(images: Sequence[ImageBuild]) -> Iterator[str]:
+    """Folders that a bake may read: newer builders ask before they leave the working directory."""
+    for folder in sorted({str(image.context) for image in images}):
+        yield f"--allow=fs.read={folder}"
+
+
+@contextmanager
+def _started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    try:
+        process = subprocess.Popen(
+            command, text=True, errors="replace", stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    except FileNotFoundError:
+        raise _no_command() from None
+    with process:
+        try:
+            yield process
+        except BaseException:
+            process.terminate()
+            raise
+
+
+def _no_command() -> EngineError:
+    return EngineError(
+        "the `docker` command is missing", hint="install Docker's command line with buildx and compose"
+    )
+
+
+@contextmanager
+def _api_errors() -> Iterator[None]:
+    try:
+        yield
+    except docker.errors.ImageNotFound:
+        raise
+    except docker.errors.APIError as error:
+        raise EngineError(f"the engine refused: {error.explanation or error}") from error
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        raise EngineError(
+            f"no container engine answers: {_root_cause(error)}", hint=_NO_ENGINE_HINT
+        ) from error
+
+
+def _root_cause(error: BaseException) -> str:
+    match = re.search(r"(No such file or directory|Permission denied|Connection refused)", str(error))
+    return match[1] if match else str(error)
