@@ -72,15 +72,3 @@ def bento(
       bento containerize my_bento:latest     make the images
       bento deploy . -f config-file.yaml     build, containerize and run it on Docker
     """
-
-
-def single(function: Any) -> typer.Typer:
-    """A typer app with one command: what each module of `commands` holds under `app`."""
-    own = typer.Typer(
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        add_completion=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    own.command()(function)
-    return own

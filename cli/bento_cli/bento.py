@@ -11,12 +11,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from bento_cli.errors import BentoError
-from bento_cli.names import is_image_tag, is_repository, kebab_case
+from bento_cli.names import BENTO_NAME_RULE, BENTO_VERSION_RULE, is_bento_name, is_bento_version, kebab_case
 from bento_cli.yaml_file import load_yaml, validate
 from bentoml._graph import Edge, ServiceGraph, ServiceNode
 
 MANIFEST: Final = "bento.yaml"
-_MAX_LENGTH: Final = 63
 
 
 @dataclass(frozen=True, order=True)
@@ -31,14 +30,13 @@ class Tag:
     version: str
 
     def __post_init__(self) -> None:
-        for what, text, is_valid in (
-            ("name", self.name, is_repository),
-            ("version", self.version, is_image_tag),
+        for what, text, is_valid, rule in (
+            ("name", self.name, is_bento_name, BENTO_NAME_RULE),
+            ("version", self.version, is_bento_version, BENTO_VERSION_RULE),
         ):
-            if not is_valid(text) or len(text) > _MAX_LENGTH or text != text.lower():
+            if not is_valid(text):
                 raise BentoError(
-                    f"{text!r} is no {what} of a Bento: images are named after it",
-                    hint=f"use at most {_MAX_LENGTH} lower-case letters and digits, with `.`, `_` or `-` between them",
+                    f"{text!r} is no {what} of a Bento: images are named after it", hint=f"use {rule}"
                 )
 
     def __str__(self) -> str:
@@ -90,6 +88,7 @@ class Manifest(_Model):
     version: str
     bentoml_version: str
     creation_time: str
+    digest: str = ""
     description: str | None = None
     labels: dict[str, str] = {}
     entry_service: str

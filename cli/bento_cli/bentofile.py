@@ -6,10 +6,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pathspec
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from bento_cli.errors import NotFoundError
+from bento_cli.errors import NotFoundError, shown
+from bento_cli.names import BENTO_NAME_RULE, is_bento_name
 from bento_cli.yaml_file import YamlFile, load_yaml, validate
+from bento_templates import label_key, one_line
 
 FILE_NAME = "bentofile.yaml"
 
@@ -20,12 +23,6 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _one_line(text: str) -> str:
-    if "\n" in text or "\r" in text or "\0" in text:
-        raise ValueError("expected one line of text")
-    return text
-
-
 def _environment_name(text: str) -> str:
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is None:
         raise ValueError(f"{text!r} is no name of a variable, expected letters, digits and underscores")
@@ -34,7 +31,7 @@ def _environment_name(text: str) -> str:
 
 def _python_version(value: object) -> object:
     if isinstance(value, float):
-        raise ValueError(f"`{value}` is a number to YAML, and 3.10 would be 3.1: write it in quotes")
+        raise ValueError(f"{value} is a number, and 3.10 would be 3.1: write it in quotes")
     if not isinstance(value, str) or re.fullmatch(r"3\.\d{1,2}(\.\d{1,2})?", value) is None:
         raise ValueError(f"expected a Python version such as '3.11', found {value!r}")
     return value
@@ -52,19 +49,49 @@ def _image_reference(text: str) -> str:
     return text
 
 
+def is_service_string(text: str) -> bool:
+    """Whether a text names a service: `module:Class`, `file.py:Class` or `module`."""
+    module, colon, name = text.partition(":")
+    dotted = (module.removesuffix(".py"), *([name] if colon else []))
+    return all(part.isidentifier() for text in dotted for part in text.split("."))
+
+
 def _service_string(text: str) -> str:
-    if re.fullmatch(r"[A-Za-z_][\w.]*(\.py)?(:[A-Za-z_][\w.]*)?", text) is None:
+    if not is_service_string(text):
         raise ValueError(f"{text!r}: expected `module:Class`, such as `service:ControlNet`")
     return text
 
 
-def _relative_pattern(text: str) -> str:
-    if text.lstrip("!").startswith(("/", "../")) or "/../" in text:
-        raise ValueError(f"{text!r} leads out of the project")
+def _bento_name(text: str) -> str:
+    if not is_bento_name(text):
+        raise ValueError(f"{text!r}: expected {BENTO_NAME_RULE}, as images are named after it")
     return text
 
 
-OneLine = Annotated[str, AfterValidator(_one_line)]
+def _relative_pattern(text: str) -> str:
+    if ".." in text.lstrip("!").split("/"):
+        raise ValueError(f"{text!r} leads out of the project")
+    try:
+        pathspec.GitIgnoreSpec.from_lines([text])
+    except ValueError:
+        raise ValueError(f"{text!r} is no pattern as in a .gitignore") from None
+    return text
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is one word with a scheme, as `https://host/simple`."""
+    return re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", text) is not None
+
+
+def _index(text: str) -> str:
+    if not is_url(text):
+        raise ValueError(f"{text!r}: expected a URL such as `https://host/simple`")
+    return text
+
+
+OneLine = Annotated[str, AfterValidator(one_line)]
+LabelKey = Annotated[str, AfterValidator(label_key)]
+IndexUrl = Annotated[OneLine, AfterValidator(_index)]
 
 
 class Env(_Model):
@@ -80,9 +107,9 @@ class Python(_Model):
 
     packages: tuple[OneLine, ...] = ()
     requirements_txt: OneLine | None = None
-    index_url: OneLine | None = None
-    extra_index_url: tuple[OneLine, ...] = ()
-    find_links: tuple[OneLine, ...] = ()
+    index_url: IndexUrl | None = None
+    extra_index_url: tuple[IndexUrl, ...] = ()
+    find_links: tuple[IndexUrl, ...] = ()
 
 
 class Docker(_Model):
@@ -113,11 +140,11 @@ class Bentofile(_Model):
     service: Annotated[str, AfterValidator(_service_string)] = Field(
         description="The service that receives users' requests: `module:Class`."
     )
-    name: OneLine | None = Field(
+    name: Annotated[str, AfterValidator(_bento_name)] | None = Field(
         default=None, description="Name of the Bento; the entry service's name in snake_case when not given."
     )
     description: str | None = None
-    labels: dict[OneLine, OneLine] = Field(default={}, description="Put in bento.yaml and on every image.")
+    labels: dict[LabelKey, OneLine] = Field(default={}, description="Put in bento.yaml and on every image.")
     include: tuple[Annotated[OneLine, AfterValidator(_relative_pattern)], ...] = Field(
         default=("*",), description="Files of the project that go into the Bento, as gitignore patterns."
     )
@@ -138,7 +165,9 @@ def load_bentofile(project: Path) -> tuple[Bentofile, YamlFile]:
         InputError: every problem of the file.
     """
     if not project.is_dir():
-        raise NotFoundError(f"{project}: no such folder", hint="name the folder that holds `bentofile.yaml`")
-    hint = f'write one in {project}: `service: "module:Class"` is enough'
+        raise NotFoundError(
+            f"{shown(project)}: no such folder", hint="name the folder that holds `bentofile.yaml`"
+        )
+    hint = f'write one in {shown(project)}: `service: "module:Class"` is enough'
     file = load_yaml(project / FILE_NAME, missing_hint=hint)
     return validate(file, Bentofile), file

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
+import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import bentoml
 from bento_cli.bento import MANIFEST, Bento, Manifest, ManifestDependency, ManifestService, Tag, manifest_text
-from bento_cli.bentofile import FILE_NAME, Bentofile, load_bentofile
+from bento_cli.bentofile import FILE_NAME, Bentofile, is_service_string, load_bentofile
 from bento_cli.compose import (
     ComposeService,
     compose_files,
@@ -22,11 +24,12 @@ from bento_cli.compose import (
     whole_gpus,
 )
 from bento_cli.discovery import Discovery, discover
-from bento_cli.errors import InputError, Problem
+from bento_cli.errors import BentoError, InputError, Problem
 from bento_cli.image import LABEL_PREFIX, ImageSpec, plan_image
-from bento_cli.names import kebab_case, snake_case
-from bento_cli.project_files import project_files
+from bento_cli.names import MAX_LENGTH, compose_project, kebab_case, snake_case
+from bento_cli.project_files import IGNORE_FILE, project_files
 from bento_cli.requirements import (
+    Line,
     Requirements,
     absent_modules,
     assign,
@@ -37,12 +40,14 @@ from bento_cli.requirements import (
 from bento_cli.slicing import Slice, slice_service
 from bento_cli.source import Project
 from bento_cli.store import Store
-from bento_cli.yaml_file import YamlFile
-from bento_templates import TemplateValueError, render
+from bento_cli.yaml_file import YamlFile, load_yaml
+from bento_templates import TemplateValueError, label_key, one_line, render
 from bentoml._config import ServiceConfig, load_config
-from bentoml._environment import BENTO
+from bentoml._environment import BENTO, DEFAULT_PORT, declared_text
 from bentoml._graph import ServiceGraph
 from bentoml.exceptions import BentoMLConfigException
+
+T = TypeVar("T")
 
 _VERSION_LENGTH = 16
 
@@ -75,7 +80,7 @@ class BuildPlan:
 
     def declares_all(self, service: str) -> bool:
         """Whether the source says everything about a service's configuration."""
-        return _declares_all(self.discovery, service)
+        return service not in self.discovery.computed
 
 
 def plan_build(root: Path, *, name: str | None = None, labels: Mapping[str, str] | None = None) -> BuildPlan:
@@ -89,22 +94,28 @@ def plan_build(root: Path, *, name: str | None = None, labels: Mapping[str, str]
         NotFoundError: there is no project.
         InputError: everything that is wrong with its files.
     """
-    bentofile, file = load_bentofile(root)
-    bentofile = bentofile.model_copy(update={"labels": {**bentofile.labels, **(labels or {})}})
+    for key, value in (labels or {}).items():
+        _require_label(key, value)
     project = Project(root)
-    discovery = discover(project, bentofile.service)
-    graph = discovery.graph
-    problems = [*_name_problems(discovery), *_service_section_problems(bentofile, file, graph)]
-    configs, config_problems = _configs(discovery)
-    problems += config_problems
-    if problems:
+    bentofile, file = _load(root, project)
+    bentofile = bentofile.model_copy(update={"labels": {**bentofile.labels, **(labels or {})}})
+    problems: list[Problem] = []
+    listed = _collected(problems, lambda: project_requirements(root, bentofile, file))
+    discovery = _collected(problems, lambda: _discover(project, bentofile.service, file))
+    configs: dict[str, ServiceConfig] = {}
+    added: dict[str, list[Line]] | None = None
+    if discovery is not None:
+        names = list(discovery.graph.services)
+        problems += _name_problems(discovery)
+        problems += _service_section_problems(bentofile, file, discovery.graph)
+        configs, config_problems = _configs(discovery)
+        problems += config_problems
+        added = _collected(problems, lambda: service_requirements(bentofile, file, names))
+    if problems or listed is None or discovery is None or added is None:
         raise InputError(problems)
+    graph = discovery.graph
     slices = {node.name: slice_service(project, discovery, node.name) for node in graph}
-    requirements = assign(
-        project_requirements(root, bentofile, file),
-        list(slices.values()),
-        service_requirements(bentofile, file, list(slices)),
-    )
+    requirements = assign(listed.lines, list(slices.values()), added)
     absent = {name: absent_modules(part, requirements.by_service[name]) for name, part in slices.items()}
     runtime = runtime_requirements()
     images = {
@@ -113,15 +124,15 @@ def plan_build(root: Path, *, name: str | None = None, labels: Mapping[str, str]
             configs[node.name],
             bentofile,
             requirements=requirements.by_service[node.name],
+            index_options=listed.options,
             runtime=runtime,
             absent=absent[node.name],
             dependents=graph.dependents(node.name),
-            declares_all=_declares_all(discovery, node.name),
+            declares_all=node.name not in discovery.computed,
         )
         for node in graph
     }
     files = tuple(project_files(root, bentofile))
-    notes = [str(problem) for problem in discovery.unknown] + list(requirements.notes)
     missing = _missing_sources(root, slices, project, files)
     if missing:
         raise InputError(missing)
@@ -136,8 +147,43 @@ def plan_build(root: Path, *, name: str | None = None, labels: Mapping[str, str]
         absent=absent,
         images=images,
         files=files,
-        notes=tuple(notes),
+        notes=(*map(str, discovery.unknown), *listed.notes, *requirements.notes),
     )
+
+
+def _require_label(key: str, value: str) -> None:
+    """Refuse a label of the command line that no image can carry."""
+    try:
+        label_key(key)
+        one_line(value)
+    except TemplateValueError as error:
+        raise BentoError(f"label {key!r}: {error}") from None
+
+
+def _load(root: Path, project: Project) -> tuple[Bentofile, YamlFile]:
+    """The bentofile; when it has problems, with those of the services as well where it names them."""
+    try:
+        return load_bentofile(root)
+    except InputError as error:
+        problems = list(error.problems)
+    file = load_yaml(root / FILE_NAME)
+    service = file.data.get("service") if isinstance(file.data, dict) else None
+    if isinstance(service, str) and is_service_string(service):
+        _collected(problems, lambda: _discover(project, service, file))
+    raise InputError(problems)
+
+
+def _discover(project: Project, service: str, file: YamlFile) -> Discovery:
+    return discover(project, service, lambda message: file.problem(("service",), message))
+
+
+def _collected(problems: list[Problem], step: Callable[[], T]) -> T | None:
+    """What a step gives; None when it finds problems, which are put to the others."""
+    try:
+        return step()
+    except InputError as error:
+        problems += error.problems
+        return None
 
 
 def write_bento(plan: BuildPlan, store: Store, *, version: str | None = None) -> tuple[Bento, bool]:
@@ -154,17 +200,14 @@ def write_bento(plan: BuildPlan, store: Store, *, version: str | None = None) ->
     with store.workspace() as folder:
         _copy_sources(plan, folder / "src")
         _copy_runtime(folder / "runtime")
-        tag = Tag(plan.name, version or _content_version(plan, folder))
-        for path, text in _rendered(plan, tag).items():
+        digest = _digest(plan, folder)
+        tag = Tag(plan.name, version or digest[:_VERSION_LENGTH])
+        created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+        for path, text in render_bento(plan, tag, created=created, digest=digest).items():
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
         return store.add(folder)
-
-
-def _declares_all(discovery: Discovery, service: str) -> bool:
-    path = discovery.definitions[service].module.path
-    return all(problem.path != path for problem in discovery.unknown)
 
 
 def _configs(discovery: Discovery) -> tuple[dict[str, ServiceConfig], list[Problem]]:
@@ -175,11 +218,16 @@ def _configs(discovery: Discovery) -> tuple[dict[str, ServiceConfig], list[Probl
             configs[node.name] = load_config(node.name, node.config)
         except BentoMLConfigException as error:
             definition = discovery.definitions[node.name]
-            line = definition.node.decorator_list[0].lineno
             problems += [
-                Problem(definition.module.path, line, f"{node.name}: {text.strip()}")
+                definition.module.problem(definition.node.decorator_list[0], f"{node.name}: {text.strip()}")
                 for text in error.message.splitlines()[1:]
             ]
+        try:
+            declared_text(node.name, node.config)
+        except (TypeError, ValueError) as error:
+            definition = discovery.definitions[node.name]
+            message = f"{node.name}: its configuration cannot be written as JSON: {error}"
+            problems.append(definition.module.problem(definition.node.decorator_list[0], message))
     return configs, problems
 
 
@@ -189,15 +237,17 @@ def _name_problems(discovery: Discovery) -> list[Problem]:
     containers: dict[str, str] = {}
     for node in discovery.graph:
         definition = discovery.definitions[node.name]
-        if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", node.name) is None or not kebab_case(node.name):
+        container = kebab_case(node.name)
+        first = containers.setdefault(container, node.name)
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", node.name) is None or not container:
             message = f"{node.name!r} is no name of a service: use letters, digits, `_` and `-`"
-            problems.append(Problem(definition.module.path, definition.node.lineno, message))
-        first = containers.setdefault(kebab_case(node.name), node.name)
-        if first != node.name:
-            message = (
-                f"{node.name!r} and {first!r} would share the image `{kebab_case(node.name)}`; rename one"
-            )
-            problems.append(Problem(definition.module.path, definition.node.lineno, message))
+        elif len(container) > MAX_LENGTH:
+            message = f"{container!r}, the name of its container, has more than {MAX_LENGTH} characters"
+        elif first != node.name:
+            message = f"{node.name!r} and {first!r} would share the image `{container}`; rename one"
+        else:
+            continue
+        problems.append(definition.module.problem(definition.node, message))
     return problems
 
 
@@ -220,7 +270,10 @@ def _missing_sources(
         for name in part.modules:
             module = project.module(name)
             if module is not None and module.path not in included:
-                message = f"{part.service} loads this file, and `include` of {FILE_NAME} leaves it out"
+                message = (
+                    f"{part.service} loads this file, and it is no part of the Bento: `include` or "
+                    f"`exclude` of {FILE_NAME} or a {IGNORE_FILE} leaves it out, or it is a link"
+                )
                 missing[module.path] = Problem(module.path, None, message)
     return list(missing.values())
 
@@ -244,34 +297,38 @@ def _copy_runtime(target: Path) -> None:
             copy.chmod(0o644)
 
 
-def _content_version(plan: BuildPlan, folder: Path) -> str:
-    """16 characters that stand for all that the Bento holds and says."""
+def _digest(plan: BuildPlan, folder: Path) -> str:
+    """Characters that stand for all that the Bento holds and says."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_mode:o} {content}\n".encode())
-    for name, text in sorted(_rendered(plan, Tag(plan.name, "derived"), created="").items()):
+        digest.update(os.fsencode(path.relative_to(folder)))
+        digest.update(f" {path.stat().st_mode:o} {content}\n".encode())
+    for name, text in sorted(render_bento(plan, Tag(plan.name, "derived"), created="", digest="").items()):
         digest.update(f"{name} {hashlib.sha256(text.encode()).hexdigest()}\n".encode())
-    return base64.b32encode(digest.digest()).decode().lower()[:_VERSION_LENGTH]
+    return base64.b32encode(digest.digest()).decode().lower().rstrip("=")
 
 
-def _rendered(plan: BuildPlan, tag: Tag, *, created: str | None = None) -> dict[str, str]:
-    """Every file of the Bento that is not copied, by its path."""
-    if created is None:
-        created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    manifest = _manifest(plan, tag, created)
+def render_bento(plan: BuildPlan, tag: Tag, *, created: str, digest: str) -> dict[str, str]:
+    """Every file of the Bento that is not copied, by its path.
+
+    Args:
+        created: when it is made.
+        digest: what stands for its content.
+    """
+    manifest = _manifest(plan, tag, created, digest)
     files = {MANIFEST: manifest_text(manifest), ".dockerignore": render("docker/dockerignore.j2")}
     for service, image in plan.images.items():
         folder = f"services/{service}"
         labelled = replace(image, labels={**image.labels, **_own_labels(tag, service)})
-        try:
-            text = render("docker/Dockerfile.j2", image=labelled, bento=str(tag), folder=folder)
-        except TemplateValueError as error:
-            raise InputError([Problem(plan.root / FILE_NAME, None, f"{service}: {error}")]) from None
-        files[f"{folder}/Dockerfile"] = text
-        files[f"{folder}/requirements.txt"] = "".join(f"{line}\n" for line in image.requirements)
+        files[f"{folder}/Dockerfile"] = render(
+            "docker/Dockerfile.j2", image=labelled, bento=str(tag), folder=folder
+        )
+        files[f"{folder}/requirements.txt"] = "".join(
+            f"{line}\n" for line in (*image.index_options, *image.requirements)
+        )
     services = [_compose_service(plan, tag, node.name) for node in plan.graph]
-    files.update(compose_files(str(tag), tag.name, plan.graph.entry, services))
+    files.update(compose_files(str(tag), compose_project(tag.name), plan.graph.entry, services))
     return files
 
 
@@ -290,7 +347,7 @@ def _compose_service(plan: BuildPlan, tag: Tag, service: str) -> ComposeService:
         name=service,
         container=kebab_case(service),
         image=tag.image(service),
-        is_entry=service == plan.graph.entry,
+        published_port=DEFAULT_PORT if service == plan.graph.entry else None,
         peers=plan.graph.peers(service),
         environment={BENTO: str(tag), **peer_environment(plan.graph, service)},
         cache_folder=image.cache_folder if image.uses_model_hub else None,
@@ -299,7 +356,7 @@ def _compose_service(plan: BuildPlan, tag: Tag, service: str) -> ComposeService:
     )
 
 
-def _manifest(plan: BuildPlan, tag: Tag, created: str) -> Manifest:
+def _manifest(plan: BuildPlan, tag: Tag, created: str, digest: str) -> Manifest:
     services = []
     for node in plan.graph:
         image = plan.images[node.name]
@@ -327,6 +384,7 @@ def _manifest(plan: BuildPlan, tag: Tag, created: str) -> Manifest:
         version=tag.version,
         bentoml_version=bentoml.__version__,
         creation_time=created,
+        digest=digest,
         description=plan.bentofile.description,
         labels=dict(plan.bentofile.labels),
         entry_service=plan.graph.entry,

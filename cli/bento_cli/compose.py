@@ -25,16 +25,20 @@ class ComposeService:
         peers: names of the services it calls.
         reservations: `cpus` and `memory`, as Compose writes them.
         cache_folder: where models from a hub are kept, None when nothing in it loads any.
+        published_port: of this machine, on which the entry is reached unless a variable says otherwise;
+            None where nothing is published.
+        cache_bind: a folder of this machine for models, instead of a volume.
         has_sources: whether the image can be built from the folder that the file is in.
     """
 
     name: str
     container: str
     image: str
-    is_entry: bool
     peers: tuple[str, ...]
     environment: Mapping[str, str]
     cache_folder: str | None
+    published_port: int | None = None
+    cache_bind: str | None = None
     gpus: int = 0
     replicas: int = 1
     port: int = DEFAULT_PORT
@@ -73,18 +77,15 @@ def compose_files(
     project: str,
     entry: str,
     services: Sequence[ComposeService],
-    *,
-    port: int = DEFAULT_PORT,
 ) -> dict[str, str]:
     """The files' texts by their paths below the folder that `docker compose` is run in.
 
     Args:
         project: Compose's name for all of it.
-        port: of the machine, on which the entry is published unless a variable says otherwise.
     """
     files = {
         f"services/{service.name}/{FILE_NAME}": render(
-            "compose/service.yaml.j2", bento=bento, service=service, published_port=port
+            "compose/service.yaml.j2", bento=bento, service=service
         )
         for service in services
     }
@@ -94,7 +95,7 @@ def compose_files(
         bento=bento,
         project=project,
         entry=entry,
-        port=port,
+        port=next(s.published_port for s in services if s.published_port is not None),
         services=[service.name for service in services],
         has_gpu=bool(with_gpu),
         has_cache=any(service.cache_folder for service in services),

@@ -6,12 +6,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.table import Table
 
 from bento_cli.errors import BentoError
+
+
+@dataclass(frozen=True)
+class Step:
+    """A piece of work that goes on: tells a person what it is at, and which parts of it are done."""
+
+    at: Callable[[str], None]
+    done: Callable[[str], None]
 
 
 class Console:
@@ -23,9 +32,11 @@ class Console:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
-        # rich honours NO_COLOR, FORCE_COLOR and TERM by itself.
-        self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
-        self._out = RichConsole(highlight=False, soft_wrap=True)
+        # rich honours NO_COLOR, FORCE_COLOR and TERM by itself. A pipe has no width: what reads it wants
+        # each row of a table on one line.
+        out_width, err_width = (None if stream.isatty() else 10_000 for stream in (sys.stdout, sys.stderr))
+        self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True, width=err_width)
+        self._out = RichConsole(highlight=False, soft_wrap=True, width=out_width)
 
     def info(self, text: str) -> None:
         """A line about what happens."""
@@ -59,21 +70,20 @@ class Console:
         self._err.print(f"[{colour}]{escape(source)}[/] {escape(line)}")
 
     @contextmanager
-    def step(self, text: str) -> Iterator[Callable[[str], None]]:
-        """A piece of work: on a terminal a spinner with what it is at, then one line with its time.
-
-        Gives a function that says what the work is at; elsewhere than on a terminal each is a line.
-        """
+    def step(self, text: str) -> Iterator[Step]:
+        """A piece of work: on a terminal a spinner with what it is at, then one line with its time."""
         started = time.monotonic()
         if self._quiet:
-            yield lambda _: None
+            yield Step(at=_nothing, done=_nothing)
             return
         if not self._err.is_terminal:
-            self._err.print(escape(text))
-            yield lambda detail: self._err.print(f"  {escape(detail)}")
+            yield Step(at=_nothing, done=lambda detail: self.info(f"  {detail}"))
         else:
             with self._err.status(escape(text)) as status:
-                yield lambda detail: status.update(f"{escape(text)} [dim]{escape(detail)}[/]")
+                yield Step(
+                    at=lambda detail: status.update(f"{escape(text)} [dim]{escape(detail)}[/]"),
+                    done=lambda detail: self._err.print(f"  [dim]{escape(detail)}[/]"),
+                )
         self._err.print(f"[green]✓[/] {escape(text)} [dim]{time.monotonic() - started:.1f} s[/]")
 
     def result(self, text: str) -> None:
@@ -84,12 +94,13 @@ class Console:
         """Rows where people compare: data by default, else something said on the way."""
         if self._quiet and not to_stdout:
             return
-        console = self._out if to_stdout else self._err
-        is_terminal = console.is_terminal
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         for column in columns:
-            table.add_column(column, overflow="fold", no_wrap=not is_terminal)
+            table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
-        # A pipe has no width: what reads it wants each row on a line.
-        console.print(table, width=None if is_terminal else 1000)
+        (self._out if to_stdout else self._err).print(table)
+
+
+def _nothing(_: str) -> None:
+    return

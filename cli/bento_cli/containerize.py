@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bento_cli.bento import Bento
-from bento_cli.engine import Engine, Image, ImageBuild
+from bento_cli.engine import Engine, Image, ImageBuild, Progress
 from bento_cli.errors import EngineError
 
 
@@ -31,15 +31,14 @@ def plan_images(bento: Bento) -> list[ImageBuild]:
     ]
 
 
-def containerize(bento: Bento, engine: Engine, on_progress: Callable[[str], None]) -> list[ServiceImage]:
+def containerize(bento: Bento, engine: Engine, progress: Progress) -> list[ServiceImage]:
     """Build the images that the Bento's services run as.
 
     Raises:
-        EngineError: there is no engine, or a step failed; holds the step's output.
+        EngineError: a step failed; holds its output.
     """
-    engine.require()
     builds = plan_images(bento)
-    engine.build(builds, on_progress)
+    engine.build(builds, progress)
     return list(_built(builds, engine))
 
 

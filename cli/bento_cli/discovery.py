@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from bento_cli.errors import InputError, Problem
-from bento_cli.source import Module, Project, Symbol
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bento_cli.bentofile import Env, LabelKey, OneLine
+from bento_cli.errors import InputError, Problem, shown
+from bento_cli.source import Module, Project, Symbol, bound_names, statements
+from bento_cli.yaml_file import in_words
 from bentoml._environment import peer_variable
 from bentoml._graph import Edge, ServiceGraph, ServiceNode, find_cycle
 
@@ -18,11 +22,13 @@ _DEPENDS = {"bentoml.depends"}
 # Attributes of a dependency that are not endpoints of the service behind it.
 _PROXY_ATTRIBUTES = {"to_async", "to_sync", "is_ready", "close", "call", "client_url", "request"}
 _OWN_ARGUMENTS = {"name", "image", "description", "path_prefix", "envs", "labels", "cmd", "service_class"}
+# Bases that bring no endpoint; of others outside the project nobody here knows.
+_PLAIN_BASES = {"object", "ABC", "Generic", "Protocol"}
 
 
 @dataclass(frozen=True)
 class Definition:
-    """Where a service's class stands."""
+    """Where a class stands."""
 
     module: Module
     node: ast.ClassDef
@@ -30,27 +36,76 @@ class Definition:
 
 @dataclass(frozen=True, kw_only=True)
 class Discovery:
-    """The graph, where each of its services is defined, and what could not be read."""
+    """The graph, where each of its services is defined, and what could not be read.
+
+    Args:
+        unknown: what the source leaves open, and that stops nothing.
+        computed: services of whose configuration the source leaves something open.
+    """
 
     graph: ServiceGraph
     definitions: Mapping[str, Definition]
     unknown: tuple[Problem, ...] = ()
+    computed: frozenset[str] = frozenset()
 
 
-def discover(project: Project, service: str) -> Discovery:
+def discover(project: Project, service: str, at: Callable[[str], Problem]) -> Discovery:
     """The graph whose entry is `service`, `module:Class`.
+
+    Args:
+        at: makes a problem of the place that names the entry.
 
     Raises:
         InputError: every problem of the services found, each with its file and line.
     """
-    return _Discoverer(project).run(service)
+    return _Discoverer(project).run(service, at)
 
 
-@dataclass
+def lineage(project: Project, definition: Definition) -> list[Definition]:
+    """A class and its base classes in the project, in the order in which later ones win."""
+    found: list[Definition] = []
+    waiting = [definition]
+    while waiting:
+        current = waiting.pop(0)
+        if current not in found:
+            found.append(current)
+            bases = (_class_of(project, current.module, base) for base in current.node.bases)
+            waiting.extend(base for base in bases if base is not None)
+    return found[::-1]
+
+
+def is_service(project: Project, definition: Definition) -> bool:
+    """Whether a class is marked with `@bentoml.service`."""
+    return _service_decorator(project, definition) is not None
+
+
+class _Declared(BaseModel):
+    """What a decorator says beside the configuration."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str | None = None
+    description: str | None = None
+    envs: tuple[Env, ...] = ()
+    labels: dict[LabelKey, OneLine] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arguments:
+    """A decorator's arguments: the values of those that are literals, and where each stands."""
+
+    values: dict[str, object]
+    places: dict[str, ast.expr]
+    module: Module
+    computed: dict[str, ast.expr]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Found:
     node: ServiceNode
     definition: Definition
-    line: int
+    peers: tuple[Symbol, ...]
+    behind: Mapping[str, Definition]
 
 
 @dataclass
@@ -58,233 +113,301 @@ class _Discoverer:
     project: Project
     problems: list[Problem] = field(default_factory=list)
     unknown: list[Problem] = field(default_factory=list)
+    computed: set[str] = field(default_factory=set)
     found: dict[Symbol, _Found] = field(default_factory=dict)
-    classes: dict[Symbol, str] = field(default_factory=dict)
 
-    def run(self, service: str) -> Discovery:
-        entry = self._entry(service)
+    def run(self, service: str, at: Callable[[str], Problem]) -> Discovery:
+        entry = self._entry(service, at)
         waiting = [entry]
         while waiting:
             symbol = waiting.pop(0)
             if symbol not in self.found:
-                waiting += self._read(symbol)
+                self.found[symbol] = self._read(symbol)
+                waiting += self.found[symbol].peers
         self._check_names()
-        names = {symbol: item.node.name for symbol, item in self.found.items()}
-        nodes = {item.node.name: item.node for item in self.found.values()}
-        graph = ServiceGraph(entry=names[entry], services=nodes)
-        self._check_cycle(graph)
-        self._check_calls(nodes)
+        self._check_cycle()
+        self._check_calls()
         if self.problems:
-            raise InputError(self.problems)
-        definitions = {item.node.name: item.definition for item in self.found.values()}
-        return Discovery(graph=graph, definitions=definitions, unknown=tuple(self.unknown))
+            raise InputError(dict.fromkeys(self.problems))
+        nodes = {item.node.name: item.node for item in self.found.values()}
+        return Discovery(
+            graph=ServiceGraph(entry=self.found[entry].node.name, services=nodes),
+            definitions={item.node.name: item.definition for item in self.found.values()},
+            unknown=tuple(dict.fromkeys(self.unknown)),
+            computed=frozenset(self.computed),
+        )
 
-    def _entry(self, service: str) -> Symbol:
+    def _entry(self, service: str, at: Callable[[str], Problem]) -> Symbol:
         """The class that `module:Class`, `file.py:Class` or `module` names."""
         module_name, _, attribute = service.partition(":")
         module_name = module_name.removesuffix(".py")
         module = self.project.module(module_name)
         if module is None:
-            files = sorted(path.stem for path in self.project.root.glob("*.py"))
-            near = difflib.get_close_matches(module_name, files, n=1)
-            message = f"service {service!r}: no module {module_name!r} here"
-            message += f", did you mean `{near[0]}`?" if near else f"; modules: {', '.join(files) or 'none'}"
-            raise InputError([Problem(self.project.root, None, message)])
-        services = [name for name in module.bindings if self._service_definition(Symbol(module_name, name))]
-        if not attribute and len(services) == 1:
-            attribute = services[0]
-        symbol = self.project.resolve(module, ast.Name(attribute)) if attribute else None
-        if symbol is None or self._service_definition(symbol) is None:
-            what = (
-                f"has no service {attribute!r}"
-                if attribute
-                else "has several services; name one, `module:Class`"
-            )
-            near = difflib.get_close_matches(attribute, services, n=1)
-            hint = f", did you mean `{near[0]}`?" if near else f"; services: {', '.join(services) or 'none'}"
-            raise InputError([Problem(module.path, None, what + hint)])
-        return symbol
+            beside = self.project.modules_beside(module_name)
+            hint = _nearest(module_name, beside, "modules")
+            raise InputError([at(f"service {service!r}: no module {module_name!r} in this project{hint}")])
+        services = {name: s for name in module.bindings if (s := self._service(module, ast.Name(name)))}
+        own = [name for name, symbol in services.items() if symbol.module == module.name]
+        if not attribute and len(own or services) == 1:
+            attribute = next(iter(own or services))
+        if attribute in services:
+            return services[attribute]
+        if attribute:
+            what = f"service {service!r}: {module.path.name} has no service {attribute!r}"
+        else:
+            what = f"service {service!r}: name one of {module.path.name}, as `module:Class`"
+        raise InputError([at(what + _nearest(attribute, list(services), "services"))])
 
-    def _definition(self, symbol: Symbol) -> Definition | None:
-        module = self.project.module(symbol.module)
-        if module is None:
-            return None
-        for statement in reversed(module.bindings.get(symbol.name, [])):
-            if isinstance(statement, ast.ClassDef):
-                return Definition(module, statement)
-        return None
+    def _service(self, module: Module, node: ast.expr) -> Symbol | None:
+        """The service class that an expression names."""
+        symbol = self.project.resolve(module, node)
+        definition = _definition(self.project, symbol) if symbol else None
+        return symbol if definition and _service_decorator(self.project, definition) else None
 
-    def _service_definition(self, symbol: Symbol) -> Definition | None:
-        definition = self._definition(symbol)
-        return definition if definition and _is_service(self.project, definition) else None
-
-    def _read(self, symbol: Symbol) -> list[Symbol]:
-        """Read one service; returns those it depends on."""
-        definition = self._definition(symbol)
+    def _read(self, symbol: Symbol) -> _Found:
+        definition = _definition(self.project, symbol)
         assert definition is not None  # noqa: S101  # only symbols of service classes come here
-        _module, cls = definition.module, definition.node
-        arguments = self._decorator_arguments(definition)
-        name = arguments.pop("name", cls.name)
+        arguments = _arguments(self.project, definition)
+        declared = self._declared(arguments, definition.node.name)
+        name = declared.name or definition.node.name
+        self._note_computed(arguments, name)
         edges: list[Edge] = []
         endpoints: list[str] = []
-        following: list[Symbol] = []
-        for owner, member in self._members(definition):
-            if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef):
-                if any(_names(self.project, owner, d, _ENDPOINTS) for d in member.decorator_list):
-                    endpoints.append(member.name)
-            elif call := _depends_call(self.project, owner, member):
-                edge, target = self._edge(owner, _target_name(member), call)
-                if edge is not None:
-                    edges.append(edge)
-                if target is not None:
-                    following.append(target)
-        config = {key: value for key, value in arguments.items() if key not in _OWN_ARGUMENTS}
+        peers: list[Symbol] = []
+        behind: dict[str, Definition] = {}
+        for attribute, (module, member) in self._members(definition).items():
+            if _is_endpoint(self.project, module, member):
+                endpoints.append(attribute)
+            elif call := _depends_call(self.project, module, member):
+                edge, target = self._edge(attribute, *call)
+                edges.append(edge)
+                if target and (other := _definition(self.project, target)):
+                    behind[attribute] = other
+                    peers += [] if edge.is_external else [target]
+        self._check_strays(definition)
         node = ServiceNode(
-            name=str(name),
+            name=name,
             target=f"{symbol.module}:{symbol.name}",
-            endpoints=tuple(dict.fromkeys(endpoints)),
-            dependencies=tuple({edge.attribute: edge for edge in edges}.values()),
-            config=config,
-            envs=tuple(_mappings(arguments.get("envs"))),
-            labels=next(iter(_mappings([arguments.get("labels", {})])), {}),
-            description=_text(arguments.get("description")) or ast.get_docstring(cls),
+            endpoints=tuple(endpoints),
+            dependencies=tuple(edges),
+            config={key: value for key, value in arguments.values.items() if key not in _OWN_ARGUMENTS},
+            envs=tuple(env.model_dump() for env in declared.envs),
+            labels=declared.labels,
+            description=declared.description or ast.get_docstring(definition.node),
         )
-        self.found[symbol] = _Found(node, definition, cls.lineno)
-        return following
+        return _Found(node=node, definition=definition, peers=tuple(peers), behind=behind)
 
-    def _decorator_arguments(self, definition: Definition) -> dict[str, object]:
-        """The decorator's arguments that are literals, or names bound to literals; others are noted."""
-        arguments: dict[str, object] = {}
-        module = definition.module
-        for decorator in definition.node.decorator_list:
-            if not isinstance(decorator, ast.Call) or not _names(
-                self.project, module, decorator, _DECORATORS
-            ):
-                continue
-            for keyword in decorator.keywords:
-                if keyword.arg is None:
-                    self._note(
-                        module,
-                        keyword.value,
-                        "`**` in `@bentoml.service` is not known before the service starts",
-                    )
-                    continue
-                try:
-                    arguments[keyword.arg] = _literal(self.project, module, keyword.value)
-                except ValueError:
-                    what = f"`{keyword.arg}` of {definition.node.name} is not known before the service starts"
-                    self._note(module, keyword.value, what)
-        return arguments
+    def _declared(self, arguments: _Arguments, name: str) -> _Declared:
+        """What the decorator says beside the configuration; what does not fit is a problem."""
+        values = arguments.values
+        try:
+            return _Declared.model_validate(values)
+        except ValidationError as error:
+            for item in error.errors():
+                key, *rest = item["loc"]
+                where = ".".join(str(part) for part in (key, *rest) if part != "[key]")
+                message = f"`{where}` of {name}: {in_words(item)}"
+                self.problems.append(arguments.module.problem(arguments.places[str(key)], message))
+            wrong = {item["loc"][0] for item in error.errors()}
+            return _Declared.model_validate({k: v for k, v in values.items() if k not in wrong})
 
-    def _note(self, module: Module, node: ast.expr, message: str) -> None:
-        self.unknown.append(Problem(module.path, node.lineno, message, node.col_offset + 1))
+    def _note_computed(self, arguments: _Arguments, name: str) -> None:
+        """Say which arguments nobody knows before the service starts; its name cannot be one of them."""
+        for key, node in arguments.computed.items():
+            if key == "name":
+                message = f"`name` of {name} must be a literal: files and variables are named after it"
+                self.problems.append(arguments.module.problem(node, message))
+            elif key == "image":
+                message = f"`image` of {name} is not acted on: bentofile.yaml says what its image holds"
+                self.unknown.append(arguments.module.problem(node, message))
+            else:
+                message = f"`{key}` of {name} is not known before the service starts"
+                self.unknown.append(arguments.module.problem(node, message))
+                if key not in _OWN_ARGUMENTS:
+                    self.computed.add(name)
 
-    def _members(self, definition: Definition) -> Iterator[tuple[Module, ast.stmt]]:
-        """The statements of a class's body, those of base classes in the project first."""
-        for base in definition.node.bases:
-            symbol = self.project.resolve(definition.module, base)
-            inherited = self._definition(symbol) if symbol else None
-            if inherited and inherited.node is not definition.node:
-                yield from self._members(inherited)
-        for statement in definition.node.body:
-            yield definition.module, statement
+    def _members(self, definition: Definition) -> dict[str, tuple[Module, ast.stmt]]:
+        """What each name of a class is bound to in the end, inherited ones first."""
+        members: dict[str, tuple[Module, ast.stmt]] = {}
+        for owner in lineage(self.project, definition):
+            for statement in statements(owner.node.body):
+                members.update((name, (owner.module, statement)) for name in bound_names(statement))
+        return members
 
-    def _edge(self, module: Module, attribute: str, call: ast.Call) -> tuple[Edge | None, Symbol | None]:
-        """One `depends(...)`: the edge, and the service class behind it when it is inside the graph."""
+    def _edge(self, attribute: str, module: Module, call: ast.Call) -> tuple[Edge, Symbol | None]:
+        """One `depends(...)`: the edge, and the service class that it names."""
         given: dict[str, str | None] = {}
         for keyword in call.keywords:
             if keyword.arg in ("url", "deployment", "cluster"):
-                try:
-                    given[keyword.arg] = _text(_literal(self.project, module, keyword.value))
-                except ValueError:
-                    self._problem(module, keyword.value, f"`{keyword.arg}` of `depends()` must be a literal")
-                    return None, None
+                given[keyword.arg] = self._text(module, keyword.value, keyword.arg)
+        url, deployment, cluster = (given.get(key) for key in ("url", "deployment", "cluster"))
         on = call.args[0] if call.args else next((k.value for k in call.keywords if k.arg == "on"), None)
-        if given.get("url") and given.get("deployment"):
+        if isinstance(on, ast.Constant) and on.value is None:
+            on = None
+        if url is not None and deployment is not None:
             self._problem(module, call, "`depends()` takes `url=` or `deployment=`, not both")
-        if given.get("cluster") and not given.get("deployment"):
+        if cluster is not None and deployment is None:
             self._problem(module, call, "`depends(cluster=)` goes with `deployment=`")
+        if on is None and url is None and deployment is None:
+            self._problem(module, call, "`depends()` needs a service, `url=` or `deployment=`")
+        edge = Edge(attribute=attribute, url=url, deployment=deployment, cluster=cluster)
         if on is None:
-            if not (given.get("url") or given.get("deployment")):
-                self._problem(module, call, "`depends()` needs a service, `url=` or `deployment=`")
-            return Edge(attribute=attribute, **given), None
-        symbol = self.project.resolve(module, on)
-        definition = self._service_definition(symbol) if symbol else None
-        if symbol is None or definition is None:
+            return edge, None
+        symbol = self._service(module, on)
+        definition = _definition(self.project, symbol) if symbol else None
+        if definition is not None:
+            name = _arguments(self.project, definition).values.get("name") or definition.node.name
+            return replace(edge, service=str(name)), symbol
+        if not edge.is_external:  # the class of an external one may come from an installed package
             what = ast.unparse(on)
             self._problem(module, on, f"`{what}` is no class marked with `@bentoml.service` in this project")
-            return None, None
-        name = str(self._quiet_name(definition))
-        edge = Edge(attribute=attribute, service=name, **given)
-        return edge, None if edge.is_external else symbol
+        return edge, None
 
-    def _quiet_name(self, definition: Definition) -> object:
-        """A service's name, without noting again what its decorator hides."""
-        noted = list(self.unknown)
-        name = self._decorator_arguments(definition).get("name", definition.node.name)
-        self.unknown[:] = noted
-        return name
+    def _text(self, module: Module, node: ast.expr, what: str) -> str | None:
+        """The text that an argument of `depends()` is; the expression itself when it is computed."""
+        try:
+            value = _literal(self.project, module, node)
+        except ValueError:
+            self.unknown.append(
+                module.problem(node, f"`{what}` of `depends()` is not known before the service starts")
+            )
+            return ast.unparse(node)
+        if value is None or isinstance(value, str):
+            return value
+        self._problem(module, node, f"`{what}` of `depends()`: expected text, found {value!r}")
+        return None
+
+    def _check_strays(self, definition: Definition) -> None:
+        """Calls of `depends()` that make no dependency where they stand."""
+        for owner in lineage(self.project, definition):
+            found = (_depends_call(self.project, owner.module, s) for s in statements(owner.node.body))
+            declared = {item[1] for item in found if item}
+            calls = (node for node in ast.walk(owner.node) if isinstance(node, ast.Call))
+            for call in calls:
+                if call not in declared and _names(self.project, owner.module, call, _DEPENDS):
+                    message = "`depends()` works as `name = bentoml.depends(...)` in a class's body only"
+                    self._problem(owner.module, call, message)
 
     def _problem(self, module: Module, node: ast.expr | ast.stmt, message: str) -> None:
-        self.problems.append(Problem(module.path, node.lineno, message, node.col_offset + 1))
+        self.problems.append(module.problem(node, message))
 
     def _check_names(self) -> None:
         by_variable: dict[str, _Found] = {}
         for item in self.found.values():
-            first = by_variable.setdefault(peer_variable(item.node.name), item)
+            variable = peer_variable(item.node.name)
+            first = by_variable.setdefault(variable, item)
             if first is item:
                 continue
-            where = f"{first.definition.module.path}:{first.line}"
+            where = shown(first.definition.module.path, first.definition.node.lineno)
             if first.node.name == item.node.name:
                 message = f"a second service named {item.node.name!r}; the first is at {where}"
             else:
-                variable = peer_variable(item.node.name)
                 message = f"{item.node.name!r} and {first.node.name!r} ({where}) would share {variable}"
-            self.problems.append(Problem(item.definition.module.path, item.line, f"{message}; rename one"))
+            self._problem(item.definition.module, item.definition.node, f"{message}; rename one")
 
-    def _check_cycle(self, graph: ServiceGraph) -> None:
-        known = graph.services.keys()
-        peers = {name: tuple(p for p in graph.peers(name) if p in known) for name in known}
-        cycle = find_cycle(peers)
+    def _check_cycle(self) -> None:
+        symbols = {symbol.dotted: symbol for symbol in self.found}
+        cycle = find_cycle({s.dotted: tuple(p.dotted for p in f.peers) for s, f in self.found.items()})
         if cycle is not None:
-            item = next(item for item in self.found.values() if item.node.name == cycle[0])
-            message = f"services depend on each other in a circle: {' → '.join(cycle)}"
-            self.problems.append(Problem(item.definition.module.path, item.line, message))
+            found = [self.found[symbols[dotted]] for dotted in cycle]
+            message = f"services depend on each other in a circle: {' → '.join(f.node.name for f in found)}"
+            self._problem(found[0].definition.module, found[0].definition.node, message)
 
-    def _check_calls(self, nodes: Mapping[str, ServiceNode]) -> None:
-        """Calls of `self.<dependency>.<method>` where the other service has no such endpoint."""
+    def _check_calls(self) -> None:
+        """Uses of `self.<dependency>.<method>` where the other service has no such endpoint."""
         for item in self.found.values():
-            edges = {edge.attribute: edge for edge in item.node.dependencies}
-            for node in ast.walk(item.definition.node):
-                match node:
-                    case ast.Attribute(
-                        value=ast.Attribute(value=ast.Name(id="self"), attr=attribute), attr=method
-                    ):
-                        edge = edges.get(attribute)
-                    case _:
+            endpoints = {attribute: self._endpoints(other) for attribute, other in item.behind.items()}
+            names = {edge.attribute: edge.service for edge in item.node.dependencies}
+            for owner in lineage(self.project, item.definition):
+                for node in ast.walk(owner.node):
+                    match node:
+                        case ast.Attribute(
+                            value=ast.Attribute(value=ast.Name(id="self"), attr=attribute), attr=method
+                        ):
+                            known = endpoints.get(attribute)
+                        case _:
+                            continue
+                    if known is None or method in known or method in _PROXY_ATTRIBUTES:
                         continue
-                if (
-                    edge is None
-                    or edge.service is None
-                    or edge.service not in nodes
-                    or method in _PROXY_ATTRIBUTES
-                ):
-                    continue
-                endpoints = nodes[edge.service].endpoints
-                if method not in endpoints:
-                    near = difflib.get_close_matches(method, endpoints, n=1)
-                    hint = (
-                        f"did you mean `{near[0]}`?"
-                        if near
-                        else f"its endpoints: {', '.join(endpoints) or 'none'}"
-                    )
-                    self._problem(
-                        item.definition.module, node, f"{edge.service} has no endpoint {method!r}; {hint}"
-                    )
+                    hint = _nearest(method, known, "its endpoints")
+                    message = f"{names[attribute]} has no endpoint {method!r}{hint}"
+                    self._problem(owner.module, node, message)
+
+    def _endpoints(self, definition: Definition) -> list[str] | None:
+        """The names of a service's endpoints; None when a base class may bring more."""
+        for owner in lineage(self.project, definition):
+            for base in owner.node.bases:
+                if _class_of(self.project, owner.module, base) is None and not _is_plain(base):
+                    return None
+        members = self._members(definition).items()
+        return [name for name, (module, member) in members if _is_endpoint(self.project, module, member)]
 
 
-def _is_service(project: Project, definition: Definition) -> bool:
-    return any(_names(project, definition.module, d, _DECORATORS) for d in definition.node.decorator_list)
+def _nearest(name: str, known: Sequence[str], what: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f", did you mean `{near[0]}`?" if near else f"; {what}: {', '.join(known) or 'none'}"
+
+
+def _definition(project: Project, symbol: Symbol) -> Definition | None:
+    module = project.module(symbol.module)
+    if module is not None:
+        for statement in reversed(module.bindings.get(symbol.name, [])):
+            if isinstance(statement, ast.ClassDef):
+                return Definition(module, statement)
+    return None
+
+
+def _class_of(project: Project, module: Module, base: ast.expr) -> Definition | None:
+    """The project's class that a base class's expression names, `Base[T]` too."""
+    symbol = project.resolve(module, base.value if isinstance(base, ast.Subscript) else base)
+    return _definition(project, symbol) if symbol else None
+
+
+def _is_plain(base: ast.expr) -> bool:
+    node = base.value if isinstance(base, ast.Subscript) else base
+    return ast.unparse(node).rpartition(".")[2] in _PLAIN_BASES
+
+
+def _service_decorator(project: Project, definition: Definition) -> tuple[Module, ast.expr] | None:
+    """The decorator that makes a class a service, and the module it is written in."""
+    for decorator in definition.node.decorator_list:
+        found = _written(project, definition.module, decorator, _DECORATORS)
+        if found is not None:
+            return found
+    return None
+
+
+def _is_endpoint(project: Project, module: Module, member: ast.stmt) -> bool:
+    match member:
+        case ast.FunctionDef(decorator_list=decorators) | ast.AsyncFunctionDef(decorator_list=decorators):
+            return any(_names(project, module, decorator, _ENDPOINTS) for decorator in decorators)
+        case ast.Assign(value=ast.Call() as call):
+            return _names(project, module, call, _ENDPOINTS)
+    return False
+
+
+def _depends_call(project: Project, module: Module, member: ast.stmt) -> tuple[Module, ast.Call] | None:
+    """The `depends(...)` that a statement of a class's body binds, and the module it is written in."""
+    value = member.value if isinstance(member, ast.Assign | ast.AnnAssign) else None
+    found = _written(project, module, value, _DEPENDS) if value is not None else None
+    match found:
+        case (Module() as home, ast.Call() as call):
+            return home, call
+    return None
+
+
+def _written(
+    project: Project, module: Module, node: ast.expr, wanted: set[str]
+) -> tuple[Module, ast.expr] | None:
+    """`wanted` or a call of it, as it stands or behind a name: `gpu = bentoml.service(...)`, then `@gpu`."""
+    if _names(project, module, node, wanted):
+        return module, node
+    symbol = project.resolve(module, node)
+    home = project.module(symbol.module) if symbol else None
+    match home.bindings.get(symbol.name) if home and symbol else None:
+        case [ast.Assign(value=ast.Call() as call)] if home and _names(project, home, call, wanted):
+            return home, call
+    return None
 
 
 def _names(project: Project, module: Module, node: ast.expr, wanted: set[str]) -> bool:
@@ -294,65 +417,100 @@ def _names(project: Project, module: Module, node: ast.expr, wanted: set[str]) -
     return symbol is not None and symbol.dotted in wanted
 
 
-def _depends_call(project: Project, module: Module, member: ast.stmt) -> ast.Call | None:
-    value = member.value if isinstance(member, ast.Assign | ast.AnnAssign) else None
-    if isinstance(value, ast.Call) and _names(project, module, value, _DEPENDS) and _target_name(member):
-        return value
-    return None
-
-
-def _target_name(member: ast.stmt) -> str:
-    match member:
-        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
-            return name
-    return ""
+def _arguments(project: Project, definition: Definition) -> _Arguments:
+    """The decorator's arguments; those that are no literals nor names bound to such are `computed`."""
+    found = _service_decorator(project, definition)
+    module, decorator = found or (definition.module, ast.Constant(None))
+    arguments = _Arguments(values={}, places={}, module=module, computed={})
+    for keyword in decorator.keywords if isinstance(decorator, ast.Call) else ():
+        # `**settings` is like a mapping that is unpacked into another one.
+        node = keyword.value if keyword.arg else ast.Dict(keys=[None], values=[keyword.value])
+        try:
+            value = _literal(project, module, node)
+        except ValueError:
+            arguments.computed[keyword.arg or f"**{ast.unparse(keyword.value)}"] = keyword.value
+            continue
+        values = {keyword.arg: value} if keyword.arg else value
+        assert isinstance(values, dict)  # noqa: S101  # what a dictionary's display is
+        arguments.values.update(values)
+        arguments.places.update(dict.fromkeys(values, keyword.value))
+    return arguments
 
 
 def _literal(project: Project, module: Module, node: ast.expr) -> object:
-    """The value of a literal, of a name bound once to a literal, and of literals made of such.
+    """The value of a literal, of a name bound once to a literal, and of what is made of such.
 
     Raises:
         ValueError: it is computed.
     """
+
+    def value_of(inner: ast.expr) -> object:
+        return _literal(project, module, inner)
+
     match node:
         case ast.Dict(keys=keys, values=values):
-            if any(key is None for key in keys):
-                raise ValueError("unpacks a mapping")
-            return {
-                _literal(project, module, k): _literal(project, module, v)
-                for k, v in zip(keys, values, strict=True)
-                if k
-            }
+            return _mapping(zip(keys, values, strict=True), value_of)
+        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
+            named = ((ast.Constant(k.arg) if k.arg else None, k.value) for k in keywords)
+            return _mapping(named, value_of)
         case ast.List(elts=items):
-            return [_literal(project, module, item) for item in items]
+            return [value_of(item) for item in items]
         case ast.Tuple(elts=items):
-            return tuple(_literal(project, module, item) for item in items)
-        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords) if all(k.arg for k in keywords):
-            return {k.arg: _literal(project, module, k.value) for k in keywords}
+            return tuple(value_of(item) for item in items)
+        case ast.BinOp(left=left, op=operator, right=right):
+            return _number(value_of(left), operator, value_of(right))
         case ast.Name() | ast.Attribute():
             return _bound_literal(project, module, node)
-    return ast.literal_eval(node)
+    try:
+        return ast.literal_eval(node)
+    except TypeError as error:  # a set of lists
+        raise ValueError(str(error)) from None
+
+
+def _mapping(
+    items: Iterable[tuple[ast.expr | None, ast.expr]], value_of: Callable[[ast.expr], object]
+) -> dict[object, object]:
+    """A mapping of literals; no key means one that is unpacked."""
+    mapping: dict[object, object] = {}
+    for key, node in items:
+        value = value_of(node)
+        if key is None:
+            if not isinstance(value, dict):
+                raise ValueError("unpacks what is no mapping")
+            mapping.update(value)
+            continue
+        try:
+            mapping[value_of(key)] = value
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+    return mapping
+
+
+def _number(left: object, operator: ast.operator, right: object) -> object:
+    """`60 * 10` and the like."""
+    if not isinstance(left, int | float) or not isinstance(right, int | float):
+        raise ValueError("no arithmetic of numbers")
+    match operator:
+        case ast.Add():
+            return left + right
+        case ast.Sub():
+            return left - right
+        case ast.Mult():
+            return left * right
+        case ast.Div() if right:
+            return left / right
+    raise ValueError("no arithmetic of numbers")
 
 
 def _bound_literal(project: Project, module: Module, node: ast.expr) -> object:
     symbol = project.resolve(module, node)
-    home = symbol and project.module(symbol.module)
-    bound = home.bindings.get(symbol.name, []) if home and symbol else []
-    match bound:
-        case [ast.Assign(targets=[ast.Name()], value=value)] | [ast.AnnAssign(value=ast.expr() as value)]:
-            # A name bound to itself through another module ends in Python's own recursion limit.
-            try:
-                return _literal(project, home or module, value)
-            except RecursionError:
-                pass
+    home = project.module(symbol.module) if symbol else None
+    if home is not None and symbol is not None and symbol.name not in home.mutations:
+        match home.bindings.get(symbol.name):
+            case [ast.Assign(targets=[ast.Name()], value=value)] | [ast.AnnAssign(value=ast.expr() as value)]:
+                # A name that is bound to itself in a roundabout way ends in Python's own recursion limit.
+                try:
+                    return _literal(project, home, value)
+                except RecursionError:
+                    pass
     raise ValueError(f"{ast.unparse(node)} is computed")
-
-
-def _mappings(value: object) -> Iterator[dict[str, str]]:
-    for item in value if isinstance(value, list | tuple) else ():
-        if isinstance(item, Mapping):
-            yield {str(key): str(text) for key, text in item.items()}
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

@@ -45,8 +45,7 @@ class Problem:
     column: int | None = None
 
     def __str__(self) -> str:
-        place = str(self.path) if self.line is None else f"{self.path}:{self.line}"
-        return f"{place}: {self.message}"
+        return f"{shown(self.path, self.line)}: {self.message}"
 
 
 class InputError(BentoError):
@@ -75,6 +74,13 @@ class NotHealthyError(BentoError):
     """Services were started, and one of them did not become ready."""
 
     exit_code = 6
+
+
+def shown(path: Path, line: int | None = None) -> str:
+    """A place in a file as people read it: relative to the current folder where it lies below it."""
+    if path.is_absolute() and path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return str(path) if line is None else f"{path}:{line}"
 
 
 def _with_source(problem: Problem) -> str:

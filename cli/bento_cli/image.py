@@ -35,7 +35,9 @@ class ImageSpec:
         base_image: what the final stage stands on, and why that one.
         python_image: where CPython comes from; the base itself where `base_has_python`.
         requirements: lines of its requirements.txt, the runtime's own included.
+        index_options: lines before them, which say where packages are looked for.
         environment: variables of the image; those of a deployment come on top when it runs.
+        build_environment: variables while its packages are installed.
         cache_folder: where models from a hub are kept between runs.
         uses_model_hub: whether anything in it loads models from a hub, so that the folder is a volume.
     """
@@ -49,7 +51,9 @@ class ImageSpec:
     uv_image: str
     system_packages: tuple[str, ...]
     requirements: tuple[str, ...]
+    index_options: tuple[str, ...]
     environment: Mapping[str, str]
+    build_environment: Mapping[str, str]
     labels: Mapping[str, str]
     uses_model_hub: bool
     uid: int = UID
@@ -66,6 +70,7 @@ def plan_image(
     bentofile: Bentofile,
     *,
     requirements: Sequence[str],
+    index_options: Sequence[str],
     runtime: Sequence[str],
     absent: frozenset[str],
     dependents: Sequence[str],
@@ -75,6 +80,7 @@ def plan_image(
 
     Args:
         requirements: the project's requirements in this service's slice.
+        index_options: where packages are looked for.
         runtime: what the runtime itself needs.
         absent: modules for which placeholders stand in.
         dependents: services of the graph that call this one.
@@ -98,9 +104,13 @@ def plan_image(
         **service_variables(node, absent=absent, dependents=dependents, declares_all=declares_all),
         **{env.name: env.value for env in bentofile.envs if env.stage != "build" and env.value},
     }
+    build_variables = {
+        **{env["name"]: env["value"] for env in node.envs if env["stage"] != "runtime" and env["value"]},
+        **{env.name: env.value for env in bentofile.envs if env.stage != "runtime" and env.value},
+    }
     uses_model_hub = bool(names & set(_images()["uses_model_hub"]))
     if uses_model_hub:
-        variables["HF_HOME"] = CACHE_FOLDER
+        variables.setdefault("HF_HOME", CACHE_FOLDER)
     return ImageSpec(
         service=node.name,
         base_image=base_image,
@@ -111,7 +121,9 @@ def plan_image(
         uv_image=_images()["uv"],
         system_packages=tuple(sorted(system_packages | set(bentofile.docker.system_packages))),
         requirements=tuple(sorted({*requirements, *runtime})),
+        index_options=tuple(index_options),
         environment=variables,
+        build_environment=build_variables,
         labels={**bentofile.labels, **node.labels},
         uses_model_hub=uses_model_hub,
         gpus=config.gpu_total,

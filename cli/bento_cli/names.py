@@ -5,9 +5,17 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# One path component of an image reference, as the OCI distribution specification has it, and a tag.
-_REPOSITORY: Final = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
-_IMAGE_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+# Valid as one path component of an image reference, which may also repeat `_` and `-`.
+_NAME: Final = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
+_VERSION: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
+# Of a label in DNS, which a container's name is as well.
+MAX_LENGTH: Final = 63
+BENTO_NAME_RULE: Final = (
+    f"at most {MAX_LENGTH} lower-case letters and digits, with single `.`, `_` or `-` between them"
+)
+BENTO_VERSION_RULE: Final = (
+    f"at most {MAX_LENGTH} lower-case letters and digits, with `.`, `_` or `-` between them, not `latest`"
+)
 
 
 def words(name: str) -> list[str]:
@@ -26,11 +34,16 @@ def snake_case(name: str) -> str:
     return "_".join(words(name))
 
 
-def is_repository(text: str) -> bool:
-    """Whether `text` is valid as one component of an image's name."""
-    return _REPOSITORY.fullmatch(text) is not None
+def compose_project(name: str) -> str:
+    """A Bento's name as Compose allows it for a project: `my.bento` → `my-bento`."""
+    return name.replace(".", "-")
 
 
-def is_image_tag(text: str) -> bool:
-    """Whether `text` is valid behind the colon of an image reference."""
-    return _IMAGE_TAG.fullmatch(text) is not None
+def is_bento_name(text: str) -> bool:
+    """Whether `text` can name a Bento, and so is valid as one component of an image's name."""
+    return len(text) <= MAX_LENGTH and _NAME.fullmatch(text) is not None
+
+
+def is_bento_version(text: str) -> bool:
+    """Whether `text` can be a Bento's version: an image's tag, a folder's name, and no other word."""
+    return len(text) <= MAX_LENGTH and _VERSION.fullmatch(text) is not None and text != "latest"

@@ -9,6 +9,8 @@ from pathlib import Path
 import pathspec
 
 from bento_cli.bentofile import FILE_NAME, Bentofile
+from bento_cli.errors import InputError, Problem
+from bento_cli.yaml_file import read_text
 
 IGNORE_FILE = ".bentoignore"
 _NEVER = (
@@ -28,6 +30,9 @@ def project_files(root: Path, bentofile: Bentofile) -> list[Path]:
 
     `.bentoignore` files hold gitignore rules for their own folder and what is below it. Links are left
     out: what they lead to may be anywhere.
+
+    Raises:
+        InputError: a `.bentoignore` holds what is no pattern, or a folder cannot be read.
     """
     include = pathspec.GitIgnoreSpec.from_lines(bentofile.include)
     exclude = pathspec.GitIgnoreSpec.from_lines((*_NEVER, *bentofile.exclude))
@@ -42,16 +47,15 @@ def project_files(root: Path, bentofile: Bentofile) -> list[Path]:
 def _walk(root: Path, folder: Path, rules: list[tuple[Path, pathspec.GitIgnoreSpec]]) -> Iterator[Path]:
     own = folder / IGNORE_FILE
     if own.is_file():
-        rules = [
-            *rules,
-            (folder, pathspec.GitIgnoreSpec.from_lines(own.read_text(encoding="utf-8").splitlines())),
-        ]
-    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+        rules = [*rules, (folder, _ignore_rules(own))]
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError([Problem(folder, None, f"cannot be read: {error.strerror}")]) from None
+    for entry in entries:
         path = Path(entry.path)
         suffix = "/" if entry.is_dir(follow_symlinks=False) else ""
-        if entry.is_symlink() or any(
-            spec.match_file(f"{path.relative_to(base)}{suffix}") for base, spec in rules
-        ):
+        if entry.is_symlink() or _is_ignored(path, suffix, rules):
             continue
         if suffix:
             # Asked before going down: these folders may hold tens of thousands of files.
@@ -59,3 +63,25 @@ def _walk(root: Path, folder: Path, rules: list[tuple[Path, pathspec.GitIgnoreSp
                 yield from _walk(root, path, rules)
         elif entry.is_file(follow_symlinks=False):
             yield path.relative_to(root)
+
+
+def _ignore_rules(path: Path) -> pathspec.GitIgnoreSpec:
+    problems = []
+    lines = read_text(path).splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            pathspec.GitIgnoreSpec.from_lines([line])
+        except ValueError:
+            problems.append(Problem(path, number, f"{line!r} is no pattern as in a .gitignore"))
+    if problems:
+        raise InputError(problems)
+    return pathspec.GitIgnoreSpec.from_lines(lines)
+
+
+def _is_ignored(path: Path, suffix: str, rules: list[tuple[Path, pathspec.GitIgnoreSpec]]) -> bool:
+    """Whether the rules leave a path out; those of the innermost folder that says something win."""
+    for base, spec in reversed(rules):
+        said = spec.check_file(f"{path.relative_to(base).as_posix()}{suffix}").include
+        if said is not None:
+            return said
+    return False

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
+from typing import Final
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from bento_cli.bentofile import Bentofile
-from bento_cli.errors import InputError, NotFoundError, Problem
+from bento_cli.bentofile import Bentofile, ServiceBuild, is_url
+from bento_cli.errors import InputError, Problem, shown
 from bento_cli.slicing import Slice
-from bento_cli.yaml_file import YamlFile
+from bento_cli.yaml_file import YamlFile, read_text
 from bentoml._requirements import RUNTIME_REQUIREMENTS
 
 # The runtime is this project's own, in every image; the package index has others of these names.
-_OURS = frozenset({"bentoml", "bento-toolchain"})
+_OURS: Final = frozenset({"bentoml", "bento-toolchain"})
+# Lines of a requirements.txt that are no requirements, by the names that are written out.
+_SHORT_OPTIONS: Final = {"-r": "--requirement", "-i": "--index-url", "-f": "--find-links"}
+_INDEX_OPTIONS: Final = frozenset({"--index-url", "--extra-index-url", "--find-links"})
 
 
 @dataclass(frozen=True)
@@ -52,34 +57,111 @@ class Requirements:
     notes: tuple[str, ...] = ()
 
 
-def project_requirements(root: Path, bentofile: Bentofile, file: YamlFile) -> list[Line]:
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """What a project lists: requirements, and lines that say where they are looked for."""
+
+    lines: tuple[Line, ...]
+    options: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def project_requirements(root: Path, bentofile: Bentofile, file: YamlFile) -> Listed:
     """What `python.requirements_txt`, or else `python.packages`, lists.
 
     Raises:
-        NotFoundError: the file that is named is not there.
-        InputError: lines that are no requirements, each with its place.
+        InputError: a file that is not there, and lines that are no requirements, each with its place.
     """
-    if bentofile.python.requirements_txt is None:
-        places = [
-            (file.path, file.line_of(("python", "packages", i)))
-            for i in range(len(bentofile.python.packages))
-        ]
-        return _parse(list(zip(bentofile.python.packages, places, strict=True)))
-    path = root / bentofile.python.requirements_txt
-    if not path.resolve().is_relative_to(root.resolve()):
-        problem = file.problem(
-            ("python", "requirements_txt"), f"{bentofile.python.requirements_txt!r} leads out of the project"
-        )
-        raise InputError([problem])
-    if not path.is_file():
-        line = file.line_of(("python", "requirements_txt"))
-        raise NotFoundError(f"{path}: no such file", hint=f"{file.path}:{line} names it")
-    lines: list[tuple[str, tuple[Path, int | None]]] = []
-    for number, raw in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        text = raw.split(" #", 1)[0].strip()
-        if text and not text.startswith("#"):
-            lines.append((text, (path, number)))
-    return _parse(lines)
+    python = bentofile.python
+    options = [f"--index-url {python.index_url}"] if python.index_url else []
+    options += [f"--extra-index-url {url}" for url in python.extra_index_url]
+    options += [f"--find-links {url}" for url in python.find_links]
+    if python.requirements_txt is None:
+        places = [file.problem(("python", "packages", i), "") for i in range(len(python.packages))]
+        lines = _parse(list(zip(python.packages, places, strict=True)))
+        return Listed(lines=tuple(lines), options=tuple(options))
+    place = file.problem(("python", "requirements_txt"), "")
+    reader = _RequirementsReader(root)
+    reader.read(root / python.requirements_txt, place)
+    lines = reader.parsed()
+    note = f"{file.path.name}: `python.packages` is not read, as `python.requirements_txt` names a file"
+    if python.index_url:  # there is one index that all others come on top of
+        reader.options = [option for option in reader.options if not option.startswith("--index-url ")]
+    return Listed(
+        lines=tuple(lines),
+        options=tuple(dict.fromkeys([*options, *reader.options])),
+        notes=(note,) if python.packages else (),
+    )
+
+
+@dataclass
+class _RequirementsReader:
+    """Reads a requirements.txt and those that it names with `-r`."""
+
+    root: Path
+    lines: list[tuple[str, Problem]] = field(default_factory=list)
+    options: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    seen: set[Path] = field(default_factory=set)
+
+    def parsed(self) -> list[Line]:
+        lines: list[Line] = []
+        try:
+            lines = _parse(self.lines)
+        except InputError as error:
+            self.problems += error.problems
+        if self.problems:
+            raise InputError(self.problems)
+        return lines
+
+    def read(self, path: Path, named_by: Problem) -> None:
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            self.problems.append(replace(named_by, message=f"{path.name!r} leads out of the project"))
+        elif not path.is_file():
+            self.problems.append(replace(named_by, message=f"names {shown(path)}, which is no file"))
+        elif path.resolve() not in self.seen:
+            self.seen.add(path.resolve())
+            for number, text in _logical_lines(read_text(path)):
+                self._read_line(text, Problem(path, number, ""))
+
+    def _read_line(self, text: str, place: Problem) -> None:
+        if not text.startswith("-"):
+            requirement, space, option = text.partition(" --")
+            if space:
+                message = f"`--{option.partition('=')[0].split()[0]}` of {requirement!r} is not read here"
+                self.problems.append(replace(place, message=message))
+            else:
+                self.lines.append((text, place))
+            return
+        option, value = _option(text)
+        if option == "--requirement":
+            self.read(place.path.parent / value, place)
+        elif option not in _INDEX_OPTIONS:
+            message = f"`{option}` is not read here; what is: -r, {', '.join(sorted(_INDEX_OPTIONS))}"
+            self.problems.append(replace(place, message=message))
+        elif not is_url(value):
+            message = f"`{option}`: expected a URL, found {value!r}: a folder is not in the image"
+            self.problems.append(replace(place, message=message))
+        else:
+            self.options.append(f"{option} {value}")
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that say something, each with its number; a backslash at the end joins the next."""
+    pending, start = "", 0
+    for number, raw in enumerate([*text.splitlines(), ""], 1):
+        start = start if pending else number
+        line = pending + re.sub(r"(^|\s)#.*$", "", raw)
+        pending = line[:-1] if line.endswith("\\") else ""
+        if not line.endswith("\\") and line.strip():
+            yield start, line.strip()
+
+
+def _option(text: str) -> tuple[str, str]:
+    """`-r file`, `--requirement file` and `--requirement=file` alike."""
+    match = re.fullmatch(r"(--[a-z-]+|-[a-z])\s*=?\s*(.*)", text)
+    option, value = (match[1], match[2]) if match else (text, "")
+    return _SHORT_OPTIONS.get(option, option), value
 
 
 def service_requirements(
@@ -90,26 +172,28 @@ def service_requirements(
     Raises:
         InputError: lines that are no requirements.
     """
-    added: dict[str, list[Line]] = {}
-    for service in services:
-        build = bentofile.services.get(service)
-        packages = build.python.packages if build else ()
-        location = ("services", service, "python", "packages")
-        added[service] = _parse(
-            [(text, (file.path, file.line_of((*location, i)))) for i, text in enumerate(packages)]
-        )
+    listed = [
+        (service, text, file.problem(("services", service, "python", "packages", index), ""))
+        for service in services
+        for index, text in enumerate(bentofile.services.get(service, ServiceBuild()).python.packages)
+    ]
+    lines = _parse([(text, place) for _, text, place in listed])
+    added: dict[str, list[Line]] = {service: [] for service in services}
+    for (service, _, _), line in zip(listed, lines, strict=True):
+        added[service].append(line)
     return added
 
 
-def _parse(lines: Sequence[tuple[str, tuple[Path, int | None]]]) -> list[Line]:
+def _parse(lines: Sequence[tuple[str, Problem]]) -> list[Line]:
     parsed: list[Line] = []
     problems: list[Problem] = []
-    for text, (path, number) in lines:
+    for text, place in lines:
         try:
-            parsed.append(Line(text, canonicalize_name(Requirement(text).name)))
+            parsed.append(Line(text.strip(), canonicalize_name(Requirement(text).name)))
         except InvalidRequirement as error:
             reason = str(error).splitlines()[0]
-            problems.append(Problem(path, number, f"{text!r} is no requirement such as `numpy>=2`: {reason}"))
+            message = f"{text!r} is no requirement such as `numpy>=2`: {reason}"
+            problems.append(replace(place, message=message))
     if problems:
         raise InputError(problems)
     return parsed
@@ -121,62 +205,84 @@ def assign(
     """Decide which services hold which requirement.
 
     One that a service's slice reaches goes with that service. One that nothing imports goes with the
-    services that hold a distribution of which it is a plug-in, and where nobody knows, with all.
+    services that hold a distribution of which it is a plug-in, and where nobody knows, with all. What
+    is added for one service takes the place of the project's own line for the same distribution.
     """
-    imported = {module for part in slices for module in (*part.reached, *part.absent)}
-    notes = [
-        f"requirement {line.text!r} is left out: the runtime is part of every image"
-        for line in lines
-        if line.name in _OURS
-    ]
+    notes = [f"requirement {line.text!r} is left out: the runtime is in every image" for line in _ours(lines)]
     lines = [line for line in lines if line.name not in _OURS]
+    added = {part.service: [a for a in added.get(part.service, ()) if a.name not in _OURS] for part in slices}
+    imported = {module for part in slices for module in (*part.reached, *part.absent)}
     modules = {line.name: frozenset(_modules(line.name, imported)) for line in lines}
-    held: dict[str, dict[str, str]] = {part.service: {} for part in slices}
-    for part in slices:
-        for line in lines:
-            why = next((part.reached[m] for m in sorted(modules[line.name]) if m in part.reached), None)
-            if why is not None:
-                held[part.service][line.name] = why
-        for line in added.get(part.service, ()):
-            held[part.service][line.name] = f"services.{part.service}.python.packages"
-    # Plug-ins of plug-ins: each round may find hosts among those that the last one placed.
-    waiting = [line for line in lines if not modules[line.name] & imported]
-    for _ in waiting:
-        for line in waiting:
-            for service in held:
-                host = next((h for h in sorted(held[service]) if _is_plugin(line.name, h)), None)
-                if host is not None:
-                    held[service].setdefault(line.name, f"plug-in of {host}")
-    for line in waiting:
-        if not any(line.name in names for names in held.values()):
-            for names in held.values():
-                names[line.name] = "nothing imports it: kept everywhere"
-    texts = {line.name: line.text for line in lines}
-    by_service = {}
-    for service, names in held.items():
-        extra = {line.name: line.text for line in added.get(service, ())}
-        by_service[service] = tuple(sorted({**texts, **extra}[name] for name in names))
-    decisions = tuple(
-        Decision(
-            service=part.service,
-            requirement=line.text,
-            is_held=line.name in held[part.service],
-            why=held[part.service].get(line.name, "not reached"),
-        )
-        for line in lines
+    held = {part.service: _reached(part, modules) for part in slices}
+    for service, own in added.items():
+        held[service].update((line.name, f"services.{service}.python.packages") for line in own)
+    _place_the_rest([name for name, brought in modules.items() if not brought & imported], held)
+    decisions = [
+        _decision(part.service, line, lines, added[part.service], held[part.service])
+        for line in dict.fromkeys([*lines, *(line for own in added.values() for line in own)])
         for part in slices
+    ]
+    brought = {m for own in added.values() for line in own for m in _modules(line.name, imported)}
+    brought = brought.union(_runtime_modules(), *modules.values())
+    return Requirements(
+        by_service={
+            part.service: tuple(
+                sorted({d.requirement for d in decisions if d.is_held and d.service == part.service})
+            )
+            for part in slices
+        },
+        decisions=tuple(decisions),
+        notes=(*notes, *_missing(slices, brought)),
     )
-    brought = {
-        module
-        for line in [*lines, *(a for b in added.values() for a in b)]
-        for module in _modules(line.name, imported)
-    }
+
+
+def _ours(lines: Sequence[Line]) -> Iterator[Line]:
+    return (line for line in lines if line.name in _OURS)
+
+
+def _reached(part: Slice, modules: Mapping[str, frozenset[str]]) -> dict[str, str]:
+    """The requirements that a slice reaches, each with where."""
+    found = {}
+    for name, brought in modules.items():
+        why = next((part.reached[module] for module in sorted(brought) if module in part.reached), None)
+        if why is not None:
+            found[name] = why
+    return found
+
+
+def _place_the_rest(waiting: Sequence[str], held: Mapping[str, dict[str, str]]) -> None:
+    """Put what nothing imports with its hosts, and what has none everywhere."""
+    # Plug-ins of plug-ins: each round may find hosts among those that the last one placed.
+    for _ in waiting:
+        for name in waiting:
+            for names in held.values():
+                host = next((other for other in sorted(names) if _is_plugin(name, other)), None)
+                if host is not None:
+                    names.setdefault(name, f"plug-in of {host}")
+    for name in waiting:
+        if not any(name in names for names in held.values()):
+            for names in held.values():
+                names[name] = "nothing imports it: kept everywhere"
+
+
+def _decision(
+    service: str, line: Line, lines: Sequence[Line], added: Sequence[Line], held: Mapping[str, str]
+) -> Decision:
+    if line in added:
+        is_held, why = True, held[line.name]
+    elif any(line.name == other.name for other in added):
+        is_held, why = False, f"services.{service}.python.packages says otherwise"
+    else:
+        is_held = line in lines and line.name in held
+        why = held[line.name] if is_held else "not reached"
+    return Decision(service=service, requirement=line.text, is_held=is_held, why=why)
+
+
+def _missing(slices: Sequence[Slice], brought: set[str]) -> Iterator[str]:
+    """A note for each module that a slice reaches and that no requirement brings."""
     for module in sorted({m for part in slices for m in part.reached} - brought):
-        part = next(part for part in slices if module in part.reached)
-        notes.append(
-            f"no requirement brings `{module}` ({part.reached[module]}); it must come with another one"
-        )
-    return Requirements(by_service=by_service, decisions=decisions, notes=tuple(notes))
+        where = next(part.reached[module] for part in slices if module in part.reached)
+        yield f"no requirement brings `{module}` ({where}); it must come with another one"
 
 
 def absent_modules(part: Slice, held: Sequence[str]) -> frozenset[str]:

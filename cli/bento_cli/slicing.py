@@ -7,12 +7,16 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from bento_cli.discovery import Definition, Discovery
-from bento_cli.source import Module, Project, statements
+from bento_cli.discovery import Definition, Discovery, is_service, lineage
+from bento_cli.source import Module, Project, children, imported_module, statements, walk
 
 # Always in an image, whatever a service reaches.
 _ALWAYS = frozenset({"bentoml", "pydantic", "__future__"}) | sys.stdlib_module_names
-_OPAQUE_CALLS = frozenset({"__import__", "import_module", "globals", "eval", "exec"})
+_PARTS = (ast.Attribute, ast.Subscript)
+# What code may do with names that nobody can read from it.
+_OPAQUE_CALLS = frozenset({"__import__", "globals", "eval", "exec"})
+# Bases whose classes look at their annotations while the class is made.
+_ANNOTATION_READERS = frozenset({"pydantic", "pydantic_settings", "sqlmodel"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,120 +49,193 @@ class _Slicer:
     project: Project
     discovery: Discovery
     reached: dict[str, str] = field(default_factory=dict)
+    imported: set[str] = field(default_factory=set)
+    loaded: dict[str, Module] = field(default_factory=dict)
+    # What changes a name of a module after it was bound, wherever that stands.
+    changes: dict[tuple[str, str], list[tuple[Module, ast.stmt]]] = field(default_factory=dict)
     visited: set[tuple[str, str]] = field(default_factory=set)
     waiting: list[tuple[Module, str]] = field(default_factory=list)
-    own: Definition | None = None
+    opaque: str | None = None
+    own: list[ast.ClassDef] = field(default_factory=list)
 
     def run(self, service: str) -> Slice:
-        self.own = self.discovery.definitions[service]
-        loaded = self._loaded(self.own.module)
-        self._visit(self.own.module, self.own.node)
-        for module in loaded:
-            self._visit_loading(module)
+        definition = self.discovery.definitions[service]
+        self.own = [d.node for d in lineage(self.project, definition)]
+        self._load(definition.module.name)
+        self._visit(definition.module, definition.node)
         while self.waiting:
             self._reach_name(*self.waiting.pop())
-        imported = {name: where for module in loaded for name, where in self._imported(module)}
+        if self.opaque is not None:
+            for name in self.imported:
+                self._keep(name, self.opaque)
         return Slice(
             service=service,
             reached=dict(sorted(self.reached.items())),
-            absent=frozenset(imported) - self.reached.keys(),
-            modules=tuple(module.name for module in loaded),
+            absent=frozenset(self.imported - self.reached.keys()),
+            modules=tuple(self.loaded),
         )
 
-    def _loaded(self, start: Module) -> list[Module]:
-        """The project's modules that are executed when `start` is imported."""
-        found = {start.name: start}
-        waiting = [start]
+    def _load(self, name: str) -> None:
+        """Run a module of the project, in thought: the packages around it, it, and what it imports."""
+        waiting = [name]
         while waiting:
-            module = waiting.pop()
-            for statement in statements(module.tree.body):
-                for name in _imported_names(module, statement):
-                    # Importing a.b.c runs a and a.b too.
-                    parts = name.split(".")
-                    for depth in range(1, len(parts) + 1):
-                        target = self.project.module(".".join(parts[:depth]))
-                        if target is not None and target.name not in found:
-                            found[target.name] = target
-                            waiting.append(target)
-        return list(found.values())
+            parts = waiting.pop().split(".")
+            for depth in range(1, len(parts) + 1):
+                module = self.project.module(".".join(parts[:depth]))
+                if module is None or module.name in self.loaded:
+                    continue
+                self.loaded[module.name] = module
+                self._record(module)
+                self._visit_loading(module)
+                for statement in statements(module.tree.body):
+                    waiting += _imported_names(module, statement)
 
-    def _imported(self, module: Module) -> Iterator[tuple[str, str]]:
-        """Top-level modules, not of the project, that a module's statements import."""
-        for node in ast.walk(module.tree):
+    def _record(self, module: Module) -> None:
+        """Note the modules that a file imports anywhere, and the names that it changes."""
+        for node in walk(module.tree):
             if isinstance(node, ast.Import | ast.ImportFrom):
-                for name in _import_sources(module, node):
-                    top = name.partition(".")[0]
-                    if top not in _ALWAYS and self.project.module(top) is None:
-                        yield top, _place(module, node)
+                self.imported.update(self._installed(module, node))
+        for name, changing in module.mutations.items():
+            symbol = self.project.resolve(module, ast.Name(name))
+            home = self.project.module(symbol.module) if symbol and symbol.name else None
+            if home is None or symbol is None:
+                continue
+            key = (home.name, symbol.name)
+            for statement in changing:
+                self.changes.setdefault(key, []).append((module, statement))
+                if key in self.visited:
+                    self._visit_statement(module, statement)
+
+    def _installed(self, module: Module, node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+        """Top-level modules, neither the project's nor always there, that a statement imports."""
+        if isinstance(node, ast.ImportFrom):
+            sources = [list(_imported_names(module, node))]
+        else:
+            sources = [[alias.name] for alias in node.names]
+        for names in sources:
+            top = names[0].partition(".")[0]
+            if top not in _ALWAYS and not any(self.project.is_own(name) for name in names):
+                yield top
 
     def _keep(self, name: str, why: str) -> None:
         top = name.partition(".")[0]
-        if top not in _ALWAYS and self.project.module(top) is None:
+        if top not in _ALWAYS and not self.project.is_own(name):
             self.reached.setdefault(top, why)
 
     def _visit_loading(self, module: Module) -> None:
         """Keep what a module of the project really uses while it is loaded."""
         for star in module.star_imports:
-            self._keep(module.absolute(star), f"{_place(module, star)}: `import *`")
-        used = {node.id for node in ast.walk(module.tree) if isinstance(node, ast.Name)}
-        used |= set(_exported(module))
+            self._keep(module.absolute(star), f"{self._place(module, star)}: `import *`")
+        used = set(_used_names(module))
         for statement in statements(module.tree.body):
             if isinstance(statement, ast.Import):
                 for alias in statement.names:
                     # Nothing names it: it is imported for what its import does.
                     if (alias.asname or alias.name.partition(".")[0]) not in used:
-                        self._keep(alias.name, f"{_place(module, statement)}: imported for its effect")
-            for expression in _evaluated(statement):
-                self._visit(module, expression)
+                        self._keep(alias.name, f"{self._place(module, statement)}: imported for its effect")
+            for node in self._evaluated(module, statement):
+                self._visit(module, node)
 
     def _visit(self, module: Module, node: ast.AST) -> None:
         """Reach everything that a piece of code names."""
-        for inner in _walk(node):
-            if isinstance(inner, ast.Name):
-                self._name(module, inner.id)
-            elif isinstance(inner, ast.Constant) and isinstance(inner.value, str):
-                self._annotation_text(module, inner.value)
-            elif isinstance(inner, ast.Import | ast.ImportFrom):
-                self._inner_import(module, inner)
-            elif isinstance(inner, ast.Call):
-                self._opaque_call(module, inner)
+        waiting = [node]
+        while waiting:
+            inner = waiting.pop()
+            match inner:
+                case ast.Name(id=name):
+                    self._name(module, name)
+                case ast.Attribute() if self._reach_member(module, inner):
+                    continue
+                case ast.Import() | ast.ImportFrom():
+                    self._inner_import(module, inner)
+                case ast.Call():
+                    self._opaque_call(module, inner)
+                    if self._is_call_of(module, inner, "bentoml.depends"):
+                        # The other service runs in a process of its own: nothing of its class is needed.
+                        waiting += [k.value for k in inner.keywords if k.arg != "on"]
+                        continue
+            waiting += children(inner)
+            waiting += _annotations_in_quotes(inner)
+
+    def _visit_statement(self, module: Module, statement: ast.stmt) -> None:
+        if not self._is_other_service(module, statement):
+            self._visit(module, statement)
 
     def _name(self, module: Module, name: str) -> None:
         if (module.name, name) not in self.visited:
             self.visited.add((module.name, name))
             self.waiting.append((module, name))
 
-    def _annotation_text(self, module: Module, text: str) -> None:
-        """A string may be an annotation, `"np.ndarray"`: its first name counts when the module binds it."""
-        first = text.partition(".")[0].partition("[")[0].strip()
-        if first.isidentifier() and first in module.bindings:
-            self._name(module, first)
-
     def _reach_name(self, module: Module, name: str) -> None:
-        for star in module.star_imports:
-            source = self.project.module(module.absolute(star))
-            if source is not None and name in source.bindings:
-                self._name(source, name)
         for statement in module.bindings.get(name, []):
             if isinstance(statement, ast.Import):
                 for alias in statement.names:
                     if (alias.asname or alias.name.partition(".")[0]) == name:
-                        self._reach_module(alias.name, f"{_place(module, statement)}: `{name}`")
+                        self._reach_module(alias.name, f"{self._place(module, statement)}: `{name}`")
             elif isinstance(statement, ast.ImportFrom):
-                self._reach_from(module, statement, name)
-            elif not self._is_other_service(module, statement):
-                self._visit(module, statement)
+                original = next(a.name for a in statement.names if (a.asname or a.name) == name)
+                self._reach_from(module, statement, original, f"`{name}`")
+            else:
+                self._visit_statement(module, statement)
+        for home, statement in self.changes.get((module.name, name), []):
+            self._visit_statement(home, statement)
+        if name not in module.bindings:
+            for star in module.star_imports:
+                source = self.project.module(module.absolute(star))
+                if source is not None:
+                    self._name(source, name)
 
-    def _reach_from(self, module: Module, statement: ast.ImportFrom, name: str) -> None:
+    def _reach_from(self, module: Module, statement: ast.ImportFrom, name: str, what: str) -> None:
+        """`from source import name`."""
         source = module.absolute(statement)
-        original = next(a.name for a in statement.names if (a.asname or a.name) == name)
+        why = f"{self._place(module, statement)}: {what}"
         target = self.project.module(source)
-        if self.project.module(f"{source}.{original}") is not None:
-            self._reach_module(f"{source}.{original}", f"{_place(module, statement)}: `{name}`")
+        if self.project.module(f"{source}.{name}") is not None:
+            self._reach_module(f"{source}.{name}", why)
         elif target is not None:
-            self._name(target, original)
+            self._member(target, name)
         else:
-            self._keep(source, f"{_place(module, statement)}: `{name}`")
+            self._keep(source, why)
+
+    def _member(self, module: Module, name: str) -> None:
+        """A name as others see it: a module's own `__getattr__` makes those that nothing binds."""
+        self._name(module, name)
+        if name not in module.bindings:
+            self._name(module, "__getattr__")
+
+    def _reach_member(self, module: Module, node: ast.Attribute) -> bool:
+        """`helpers.resize` reaches one name of the project's module; False when it is no such thing."""
+        names: list[str] = []
+        root: ast.expr = node
+        while isinstance(root, ast.Attribute):
+            names.insert(0, root.attr)
+            root = root.value
+        bindings = module.bindings.get(root.id, []) if isinstance(root, ast.Name) else []
+        bound = {self._bound_module(module, statement, ast.unparse(root)) for statement in bindings}
+        current = bound.pop() if len(bound) == 1 else None
+        if current is None:
+            return False
+        for name in names:
+            if self.project.module(f"{current}.{name}") is not None:
+                current = f"{current}.{name}"
+                continue
+            target = self.project.module(current)
+            if target is not None:
+                self._member(target, name)
+            return target is not None
+        self._reach_module(current, f"{self._place(module, node)}: `{ast.unparse(node)}`")
+        return True
+
+    def _bound_module(self, module: Module, statement: ast.stmt, name: str) -> str | None:
+        """The module that a statement binds a name to."""
+        match statement:
+            case ast.Import(names=names):
+                return imported_module(names, name)
+            case ast.ImportFrom(names=names):
+                original = next(a.name for a in names if (a.asname or a.name) == name)
+                dotted = f"{module.absolute(statement)}.{original}"
+                return dotted if self.project.module(dotted) is not None else None
+        return None
 
     def _reach_module(self, name: str, why: str) -> None:
         """A module as a whole: any of its names may be taken from it."""
@@ -170,54 +247,111 @@ class _Slicer:
             self._name(target, bound)
 
     def _inner_import(self, module: Module, node: ast.Import | ast.ImportFrom) -> None:
-        for name in _import_sources(module, node):
-            self._reach_module(name, f"{_place(module, node)}: imported where it is used")
+        """An import in a function: what it loads is loaded when the function runs."""
+        for name in _imported_names(module, node):
+            self._load(name)
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if alias.name != "*":
+                    self._reach_from(module, node, alias.name, "imported where it is used")
+            return
+        for alias in node.names:
+            self._reach_module(alias.name, f"{self._place(module, node)}: imported where it is used")
 
     def _opaque_call(self, module: Module, call: ast.Call) -> None:
         """`importlib.import_module(name)` and the like: a literal says what, anything else means all."""
-        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        if name not in _OPAQUE_CALLS:
+        is_import = self._is_call_of(module, call, "importlib.import_module")
+        name = call.func.id if isinstance(call.func, ast.Name) else ""
+        if not is_import and (name not in _OPAQUE_CALLS or name in module.bindings):
             return
-        why = f"{_place(module, call)}: `{name}(...)`"
+        why = f"{self._place(module, call)}: `{ast.unparse(call.func)}(...)`"
         match call.args:
-            case [ast.Constant(value=str() as text), *_] if name in ("import_module", "__import__"):
-                self._keep(text, why)
+            case [ast.Constant(value=str(text)), *_] if is_import or name == "__import__":
+                stem = text.lstrip(".")
+                dotted = module.relative(len(text) - len(stem), stem) if stem != text else text
+                self._load(dotted)
+                self._reach_module(dotted, why)
             case _:
-                for other in self._loaded(module):
-                    for top, _ in self._imported(other):
-                        self._keep(top, why)
+                self.opaque = self.opaque or why
+
+    def _is_call_of(self, module: Module, call: ast.Call, dotted: str) -> bool:
+        symbol = self.project.resolve(module, call.func)
+        return symbol is not None and symbol.dotted == dotted
 
     def _is_other_service(self, module: Module, statement: ast.stmt) -> bool:
         """Whether a statement defines another service: that one runs in a process of its own."""
-        own_bases = {ast.unparse(base) for base in self.own.node.bases} if self.own else set()
-        return any(
-            definition.node is statement
-            and definition is not self.own
-            and definition.node.name not in own_bases
-            for definition in self.discovery.definitions.values()
-        )
+        if not isinstance(statement, ast.ClassDef) or statement in self.own:
+            return False
+        return is_service(self.project, Definition(module, statement))
+
+    def _evaluated(self, module: Module, statement: ast.stmt) -> Iterator[ast.AST]:
+        """The parts of a statement that really use what they name while the module loads.
+
+        A placeholder may stand where a name is only read, annotated, subclassed or decorated with, so
+        those parts are left out.
+        """
+        match statement:
+            case ast.FunctionDef(args=arguments) | ast.AsyncFunctionDef(args=arguments):
+                yield from _used(*arguments.defaults, *(d for d in arguments.kw_defaults if d is not None))
+                yield from self._used_decorators(module, statement.decorator_list)
+            case ast.ClassDef():
+                yield from self._used_decorators(module, statement.decorator_list)
+                yield from _used(*statement.bases)
+                yield from (keyword.value for keyword in statement.keywords)
+                reads_annotations = self._reads_annotations(module, statement)
+                for inner in statements(statement.body):
+                    yield from self._evaluated(module, inner)
+                    if reads_annotations and isinstance(inner, ast.AnnAssign):
+                        yield inner
+            case ast.Import() | ast.ImportFrom() | ast.Pass() | ast.Global() | ast.Try():
+                return
+            case ast.If(test=used) | ast.While(test=used) | ast.For(iter=used) | ast.Match(subject=used):
+                yield used
+            case ast.With(items=items):
+                # `with bentoml.importing():` says what may be missing, and uses nothing.
+                yield from _used(*(item.context_expr for item in items))
+            case ast.Assign(targets=targets, value=value):
+                yield from (n for t in targets for n in ast.walk(t) if isinstance(n, _PARTS))
+                yield from [value] if _is_unpacked(targets, value) else _used(value)
+            case ast.Expr(value=value):
+                yield from _used(value)
+            case ast.AnnAssign(value=value):
+                yield from _used(*([value] if value else []))
+            case _:
+                # The inner statements of what has any come one by one.
+                yield from (n for n in children(statement) if isinstance(n, ast.expr))
+
+    def _used_decorators(self, module: Module, decorators: list[ast.expr]) -> Iterator[ast.expr]:
+        """Arguments of decorators, and decorators of the project itself: those run while it loads."""
+        for decorator in decorators:
+            function = decorator
+            if isinstance(decorator, ast.Call):
+                yield from _used(*decorator.args, *(keyword.value for keyword in decorator.keywords))
+                function = decorator.func
+            symbol = self.project.resolve(module, function)
+            if symbol is None or self.project.module(symbol.module) is not None:
+                yield function
+
+    def _reads_annotations(self, module: Module, cls: ast.ClassDef) -> bool:
+        """Whether a class is a pydantic model or the like, through base classes of the project too."""
+        named = [
+            (d.module, expression)
+            for d in lineage(self.project, Definition(module, cls))
+            for expression in (*d.node.bases, *(_called(d) for d in d.node.decorator_list))
+        ]
+        symbols = [self.project.resolve(home, _called(expression)) for home, expression in named]
+        return any(s.module.partition(".")[0] in _ANNOTATION_READERS for s in symbols if s is not None)
+
+    def _place(self, module: Module, node: ast.stmt | ast.expr) -> str:
+        return f"{module.path.relative_to(self.project.root).as_posix()}:{node.lineno}"
 
 
-def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """Like `ast.walk`, without the class that a `depends(Service)` names."""
-    waiting = [node]
-    while waiting:
-        inner = waiting.pop()
-        yield inner
-        children = list(ast.iter_child_nodes(inner))
-        if isinstance(inner, ast.Call) and _call_name(inner) == "depends":
-            children = [child for child in children if child not in inner.args[:1]]
-        waiting.extend(children)
-
-
-def _call_name(call: ast.Call) -> str:
-    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-
-
-def _import_sources(module: Module, node: ast.Import | ast.ImportFrom) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    return [module.absolute(node)]
+def _called(node: ast.expr) -> ast.expr:
+    """What is called or subscripted: `f` of `f(x)`, `Base` of `Base[T]`."""
+    match node:
+        case ast.Call(func=inner) | ast.Subscript(value=inner):
+            return inner
+    return node
 
 
 def _imported_names(module: Module, statement: ast.stmt) -> Iterator[str]:
@@ -230,64 +364,45 @@ def _imported_names(module: Module, statement: ast.stmt) -> Iterator[str]:
         yield from (f"{source}.{alias.name}" for alias in statement.names)
 
 
-def _exported(module: Module) -> Iterator[str]:
-    """Names that `__all__` lists, and all of a package's `__init__`: others import them from there."""
+def _used_names(module: Module) -> Iterator[str]:
+    """Names that a module's own code names, in annotations as well, or offers to others."""
+    for node in walk(module.tree):
+        for inner in (node, *(i for quoted in _annotations_in_quotes(node) for i in ast.walk(quoted))):
+            if isinstance(inner, ast.Name):
+                yield inner.id
     for statement in module.bindings.get("__all__", []):
         for node in ast.walk(statement):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
-    if module.is_package:
+    if module.is_package:  # others import from there what it has imported
         yield from module.bindings
 
 
-def _evaluated(statement: ast.stmt) -> Iterator[ast.AST]:
-    """The parts of a statement that really use what they name while the module loads.
-
-    A placeholder may stand where a name is only read, annotated, subclassed or decorated with, so those
-    parts are left out.
-    """
-    match statement:
-        case ast.FunctionDef() | ast.AsyncFunctionDef():
-            defaults = [*statement.args.defaults, *(d for d in statement.args.kw_defaults if d is not None)]
-            yield from _used(*defaults)
-            yield from _used_decorators(statement.decorator_list)
-        case ast.ClassDef():
-            yield from _used_decorators(statement.decorator_list)
-            yield from _used(*(base for base in statement.bases))
-            for inner in statements(statement.body):
-                yield from _evaluated(inner)
-        case ast.Import() | ast.ImportFrom() | ast.Pass() | ast.Global():
-            return
-        case ast.If(test=test) | ast.While(test=test):
-            yield test
-        case ast.For(iter=iterated):
-            yield iterated
-        case ast.With(items=items):
-            for item in items:
-                # `with bentoml.importing():` says what may be missing, and uses nothing.
-                yield from _used(item.context_expr)
-        case ast.Assign(value=value) | ast.Expr(value=value):
-            yield from _used(value)
-        case ast.AnnAssign(value=value):
-            yield from _used(*([value] if value else []))
-        case ast.Try() | ast.Match():
-            return
+def _annotations_in_quotes(node: ast.AST) -> Iterator[ast.expr]:
+    """The expressions that stand as text in a node's own annotation: `"np.ndarray"`."""
+    match node:
+        case ast.arg(annotation=annotation) | ast.AnnAssign(annotation=annotation):
+            pass
+        case ast.FunctionDef(returns=annotation) | ast.AsyncFunctionDef(returns=annotation):
+            pass
         case _:
-            yield statement
+            return
+    for inner in ast.walk(annotation) if annotation is not None else ():
+        if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+            try:
+                yield ast.parse(inner.value, mode="eval").body
+            except (SyntaxError, ValueError):
+                continue  # a text that is none, as in `Literal["a b"]`
 
 
 def _used(*expressions: ast.expr) -> Iterator[ast.expr]:
     yield from (expression for expression in expressions if not _is_only_read(expression))
 
 
-def _used_decorators(decorators: list[ast.expr]) -> Iterator[ast.expr]:
-    for decorator in decorators:
-        if isinstance(decorator, ast.Call):
-            yield from _used(*decorator.args, *(keyword.value for keyword in decorator.keywords))
-            if not isinstance(decorator.func, ast.Attribute):
-                yield decorator.func
-        elif isinstance(decorator, ast.Name):
-            yield decorator
+def _is_unpacked(targets: list[ast.expr], value: ast.expr) -> bool:
+    """Whether an assignment goes through what it assigns: `a, b = f`, and not `a, b = f, g`."""
+    is_split = any(isinstance(target, ast.Tuple | ast.List) for target in targets)
+    return is_split and not isinstance(value, ast.Tuple | ast.List)
 
 
 def _is_only_read(node: ast.expr | None) -> bool:
@@ -306,7 +421,3 @@ def _is_only_read(node: ast.expr | None) -> bool:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return _is_only_read(left) and _is_only_read(right)
     return False
-
-
-def _place(module: Module, node: ast.stmt | ast.expr) -> str:
-    return f"{module.path.name}:{node.lineno}"

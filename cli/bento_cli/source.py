@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -41,9 +42,17 @@ class Module:
     @cached_property
     def bindings(self) -> dict[str, list[ast.stmt]]:
         """The statements that bind each of the module's names, in order; conditional ones too."""
+        return self._by_name(bound_names)
+
+    @cached_property
+    def mutations(self) -> dict[str, list[ast.stmt]]:
+        """The statements that change what a name holds: `NAME[0] = x`, `NAME.add(x)`, `@NAME.register`."""
+        return self._by_name(_mutated_names)
+
+    def _by_name(self, names: Callable[[ast.stmt], Iterator[str]]) -> dict[str, list[ast.stmt]]:
         found: dict[str, list[ast.stmt]] = {}
         for statement in statements(self.tree.body):
-            for name in _bound_names(statement):
+            for name in names(statement):
                 found.setdefault(name, []).append(statement)
         return found
 
@@ -58,9 +67,17 @@ class Module:
         """The module that a `from` statement names, relative ones resolved."""
         if not statement.level:
             return statement.module or ""
+        return self.relative(statement.level, statement.module or "")
+
+    def relative(self, level: int, name: str) -> str:
+        """The module that `name` behind `level` dots stands for in this one."""
         package = self.name.split(".")
-        keep = len(package) - statement.level + (1 if self.is_package else 0)
-        return ".".join([*package[:keep], *([statement.module] if statement.module else [])])
+        keep = max(0, len(package) - level + (1 if self.is_package else 0))
+        return ".".join([*package[:keep], *([name] if name else [])])
+
+    def problem(self, node: ast.stmt | ast.expr, message: str) -> Problem:
+        """A problem with a piece of this file."""
+        return Problem(self.path, node.lineno, message, node.col_offset + 1)
 
 
 @dataclass
@@ -74,6 +91,11 @@ class Project:
     root: Path
     _modules: dict[str, Module | None] = field(default_factory=dict)
 
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """Where modules are looked for, in this order."""
+        return self.root, self.root / "src"
+
     def module(self, name: str) -> Module | None:
         """The project's module of that dotted name, None when it is not the project's.
 
@@ -84,13 +106,32 @@ class Project:
             self._modules[name] = self._load(name)
         return self._modules[name]
 
+    def is_own(self, name: str) -> bool:
+        """Whether a dotted name is of the project: a module of it, or something in one."""
+        parts = name.split(".")
+        return any(self.module(".".join(parts[:depth])) is not None for depth in range(1, len(parts) + 1))
+
+    def modules_beside(self, name: str) -> list[str]:
+        """Names of the modules in the folder where one of that name would be, for messages."""
+        package = name.rpartition(".")[0]
+        files = {
+            path.parent.name if path.name == "__init__.py" else path.stem
+            for folder in self.folders
+            for pattern in ("*.py", "*/__init__.py")
+            for path in folder.joinpath(*package.split(".")).glob(pattern)
+        }
+        return sorted(f"{package}.{file}" if package else file for file in files - {"__init__"})
+
     def resolve(self, module: Module, node: ast.expr) -> Symbol | None:
         """What a name or dotted name stands for in `module`; None for anything else."""
+        return self._resolve(module, node, frozenset())
+
+    def _resolve(self, module: Module, node: ast.expr, seen: frozenset[tuple[str, str]]) -> Symbol | None:
         if isinstance(node, ast.Attribute):
-            owner = self.resolve(module, node.value)
+            owner = self._resolve(module, node.value, seen)
             return None if owner is None else self._member(owner, node.attr)
         if isinstance(node, ast.Name):
-            return self._resolve_name(module, node.id, frozenset())
+            return self._resolve_name(module, node.id, seen)
         return None
 
     def _resolve_name(self, module: Module, name: str, seen: frozenset[tuple[str, str]]) -> Symbol | None:
@@ -98,43 +139,47 @@ class Project:
             return None
         seen |= {(module.name, name)}
         for statement in reversed(module.bindings.get(name, [])):
-            if isinstance(statement, ast.Import):
-                for alias in statement.names:
-                    if alias.asname == name:
-                        return Symbol(alias.name)
-                    if alias.asname is None and alias.name.partition(".")[0] == name:
-                        return Symbol(name)
-            elif isinstance(statement, ast.ImportFrom):
-                source = module.absolute(statement)
-                original = next(a.name for a in statement.names if (a.asname or a.name) == name)
-                return self._follow(source, original, seen)
-            else:
-                return Symbol(module.name, name)
+            match statement:
+                case ast.Import(names=names):
+                    dotted = imported_module(names, name)
+                    return None if dotted is None else Symbol(dotted)
+                case ast.ImportFrom(names=names):
+                    original = next(a.name for a in names if (a.asname or a.name) == name)
+                    return self._follow(module.absolute(statement), original, seen)
+                case ast.Assign(targets=[ast.Name()], value=ast.Name() | ast.Attribute() as value):
+                    return self._resolve(module, value, seen)
+            return Symbol(module.name, name)
         for star in module.star_imports:
-            source_module = self.module(module.absolute(star))
-            if source_module is not None and name in source_module.bindings:
-                return self._resolve_name(source_module, name, seen)
+            source = self.module(module.absolute(star))
+            found = self._resolve_name(source, name, seen) if source is not None else None
+            if found is not None:
+                return found
         return None
 
     def _follow(self, source: str, name: str, seen: frozenset[tuple[str, str]]) -> Symbol | None:
         """`from source import name`, through the project's own modules to where it is defined."""
-        if self.module(f"{source}.{name}") is not None:
-            return Symbol(f"{source}.{name}")
+        dotted = f"{source}.{name}"
+        if self.module(dotted) is not None:
+            return Symbol(dotted)
         target = self.module(source)
-        if target is None:
-            return Symbol(source, name)
-        return self._resolve_name(target, name, seen)
+        if target is not None:
+            return self._resolve_name(target, name, seen)
+        # A folder without `__init__.py` is a package too.
+        return Symbol(dotted) if self._is_folder(dotted) else Symbol(source, name)
 
     def _member(self, owner: Symbol, attribute: str) -> Symbol | None:
         if owner.name:
             return Symbol(owner.module, f"{owner.name}.{attribute}")
         return self._follow(owner.module, attribute, frozenset())
 
+    def _is_folder(self, name: str) -> bool:
+        return any(folder.joinpath(*name.split(".")).is_dir() for folder in self.folders)
+
     def _load(self, name: str) -> Module | None:
         if not name or not all(part.isidentifier() for part in name.split(".")):
             return None
         relative = Path(*name.split("."))
-        for folder in (self.root, self.root / "src"):
+        for folder in self.folders:
             for path, is_package in (
                 (folder / relative / "__init__.py", True),
                 (folder / relative.with_suffix(".py"), False),
@@ -146,27 +191,90 @@ class Project:
 
 def _parse(path: Path) -> ast.Module:
     try:
-        return ast.parse(path.read_bytes(), str(path))
+        with warnings.catch_warnings():
+            # About escapes such as "\d": the file's own matter, said when it runs.
+            warnings.simplefilter("ignore")
+            return ast.parse(path.read_bytes(), str(path))
     except SyntaxError as error:
-        raise InputError([Problem(path, error.lineno, f"not Python: {error.msg}", error.offset)]) from None
-    except (ValueError, RecursionError) as error:
-        raise InputError([Problem(path, None, f"not Python: {error}")]) from None
+        line = error.lineno or None
+        raise InputError([Problem(path, line, f"not Python: {error.msg}", error.offset)]) from None
+    except OSError as error:
+        raise InputError([Problem(path, None, f"cannot be read: {error.strerror}")]) from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise InputError([Problem(path, None, f"not Python that can be read: {error}")]) from None
 
 
-def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements that a module runs while it loads, those inside `if`, `try` and `with` too."""
+def statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that a module runs while it is imported, those inside `if`, `try` and `with` too."""
     for statement in body:
         yield statement
-        if isinstance(statement, ast.If | ast.For | ast.While):
-            yield from statements([*statement.body, *statement.orelse])
-        elif isinstance(statement, ast.With):
-            yield from statements(statement.body)
-        elif isinstance(statement, ast.Try):
-            handlers = [inner for handler in statement.handlers for inner in handler.body]
-            yield from statements([*statement.body, *handlers, *statement.orelse, *statement.finalbody])
+        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield from statements(_inner_statements(statement))
 
 
-def _bound_names(statement: ast.stmt) -> Iterator[str]:
+def _inner_statements(statement: ast.stmt) -> Iterator[ast.stmt]:
+    for child in children(statement):
+        if isinstance(child, ast.stmt):
+            yield child
+        elif isinstance(child, ast.excepthandler | ast.match_case):
+            yield from (inner for inner in ast.iter_child_nodes(child) if isinstance(inner, ast.stmt))
+
+
+def walk(node: ast.AST) -> Iterator[ast.AST]:
+    """Like `ast.walk`, without what never runs in a service."""
+    waiting = [node]
+    while waiting:
+        inner = waiting.pop()
+        yield inner
+        waiting.extend(children(inner))
+
+
+def children(node: ast.AST) -> Iterator[ast.AST]:
+    """A node's children but those for type checkers only, and for `python file.py` only."""
+    never = _never_run(node) if isinstance(node, ast.If) else []
+    yield from (child for child in ast.iter_child_nodes(node) if child not in never)
+
+
+def _never_run(statement: ast.If) -> list[ast.stmt]:
+    match _outcome(statement.test):
+        case False:
+            return statement.body
+        case True:
+            return statement.orelse
+    return []
+
+
+def _outcome(test: ast.expr) -> bool | None:
+    """What a test gives in a service's process, where the source says so."""
+    match test:
+        case ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"):
+            return False
+        case ast.Compare(
+            left=ast.Name(id="__name__") | ast.Constant(value="__main__"),
+            ops=[ast.Eq()],
+            comparators=[ast.Name(id="__name__") | ast.Constant(value="__main__")],
+        ):
+            return False
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            outcome = _outcome(operand)
+            return None if outcome is None else not outcome
+        case ast.BoolOp(op=ast.And(), values=values) if any(_outcome(v) is False for v in values):
+            return False
+    return None
+
+
+def imported_module(names: list[ast.alias], name: str) -> str | None:
+    """The module that `name` stands for behind `import a.b as c, d.e`: `a.b` for `c`, `d` for `d`."""
+    for alias in names:
+        if alias.asname == name:
+            return alias.name
+        if alias.asname is None and alias.name.partition(".")[0] == name:
+            return name
+    return None
+
+
+def bound_names(statement: ast.stmt) -> Iterator[str]:
+    """The names that a statement binds, without those inside it."""
     match statement:
         case ast.Import(names=names):
             yield from (alias.asname or alias.name.partition(".")[0] for alias in names)
@@ -175,13 +283,39 @@ def _bound_names(statement: ast.stmt) -> Iterator[str]:
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
             yield name
         case ast.Assign(targets=targets):
-            for target in targets:
-                yield from (node.id for node in ast.walk(target) if isinstance(node, ast.Name))
-        case ast.AnnAssign(target=ast.Name(id=name)) | ast.AugAssign(target=ast.Name(id=name)):
-            yield name
+            yield from _stored(*targets)
+        case ast.AnnAssign(target=target, value=ast.expr()) | ast.AugAssign(target=target):
+            yield from _stored(target)
         case ast.For(target=target):
-            yield from (node.id for node in ast.walk(target) if isinstance(node, ast.Name))
+            yield from _stored(target)
         case ast.With(items=items):
-            for item in items:
-                if isinstance(item.optional_vars, ast.Name):
-                    yield item.optional_vars.id
+            yield from _stored(*(item.optional_vars for item in items if item.optional_vars))
+        case _ if type(statement).__name__ == "TypeAlias":  # from Python 3.12 on
+            yield from _stored(*ast.iter_child_nodes(statement))
+
+
+def _stored(*nodes: ast.AST) -> Iterator[str]:
+    for node in nodes:
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+                yield inner.id
+
+
+def _mutated_names(statement: ast.stmt) -> Iterator[str]:
+    changed: list[ast.expr] = []
+    match statement:
+        case ast.Assign(targets=targets) | ast.Delete(targets=targets):
+            changed = targets
+        case ast.AnnAssign(target=target) | ast.AugAssign(target=target):
+            changed = [target]
+        case ast.Expr(value=ast.Call(func=function)):
+            changed = [function]
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            decorators = statement.decorator_list
+            changed = [d.func if isinstance(d, ast.Call) else d for d in decorators]
+    for expression in changed:
+        root = expression
+        while isinstance(root, ast.Attribute | ast.Subscript):
+            root = root.value
+        if isinstance(root, ast.Name) and root is not expression:
+            yield root.id

@@ -6,11 +6,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from bento_cli.bento import MANIFEST, Bento, Tag, as_tag, load_bento
-from bento_cli.errors import BentoError, NotFoundError
+from bento_cli.errors import BentoError, NotFoundError, shown
+
+_LATEST: Final = "latest"
 
 
 def bentoml_home() -> Path:
@@ -44,20 +47,25 @@ class Store:
     def add(self, path: Path) -> tuple[Bento, bool]:
         """Move a finished folder into the store; the second value is False when its version was there.
 
-        Versions are derived from their content unless given, so one that is there already is the same.
+        Raises:
+            BentoError: that version is there with another content.
         """
-        tag = load_bento(path).tag
-        target = self._folder / tag.name / tag.version
+        new = load_bento(path)
+        target = self._folder / new.tag.name / new.tag.version
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             path.rename(target)
+            is_new = True
         except OSError:
             if not (target / MANIFEST).is_file():
                 raise
-            self._mark_latest(tag)
-            return load_bento(target), False
-        self._mark_latest(tag)
-        return load_bento(target), True
+            is_new = False
+        bento = load_bento(target)
+        if bento.manifest.digest != new.manifest.digest:
+            hint = f"choose another version, or `bento delete {new.tag}` first"
+            raise BentoError(f"{new.tag} is in the store with another content", hint=hint)
+        self._mark_latest(new.tag)
+        return bento, is_new
 
     def contains(self, tag: Tag) -> bool:
         """Whether that very version is there."""
@@ -79,8 +87,9 @@ class Store:
             found for found in self._versions(name) if found.startswith(version)
         ]
         if len(versions) != 1:
-            what = "no Bento" if not versions else f"{len(versions)} Bentos"
-            raise NotFoundError(f"{what} {text!r} in {self._folder}", hint="`bento list` shows what is there")
+            what = "no Bento" if not versions else f"{len(versions)} Bentos begin like"
+            hint = "`bento list` shows what is there"
+            raise NotFoundError(f"{what} {text!r} in {shown(self._folder)}", hint=hint)
         return load_bento(self._folder / name / versions[0])
 
     def bentos(self, name: str | None = None) -> list[Bento]:
@@ -92,14 +101,19 @@ class Store:
     def delete(self, bento: Bento) -> None:
         """Remove a Bento; out of sight first, so that nobody finds half of it."""
         tag = bento.tag
-        with self.workspace() as folder:
-            bento.path.rename(folder / "deleted")
+        folder = self._folder / tag.name
+        with self.workspace() as workspace:
+            try:
+                bento.path.rename(workspace / "deleted")
+            except FileNotFoundError:
+                raise NotFoundError(f"no Bento '{tag}' in {shown(self._folder)} any more") from None
         remaining = self.bentos(tag.name)
-        if remaining:
+        if not remaining:
+            (folder / _LATEST).unlink(missing_ok=True)
+            with suppress(OSError):  # another process is adding one at this moment
+                folder.rmdir()
+        elif _read_latest(folder) == tag.version:
             self._mark_latest(remaining[0].tag)
-        else:
-            (self._folder / tag.name / "latest").unlink(missing_ok=True)
-            (self._folder / tag.name).rmdir()
 
     def _names(self) -> list[str]:
         return sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
@@ -111,16 +125,13 @@ class Store:
         return sorted(path.name for path in folder.iterdir() if (path / MANIFEST).is_file())
 
     def _latest(self, name: str) -> str:
-        try:
-            version = (self._folder / name / "latest").read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            version = ""
+        version = _read_latest(self._folder / name)
         if version in self._versions(name):
             return version
         bentos = self.bentos(name)
         if not bentos:
             hint = "`bento build PROJECT` makes one, `bento list` shows what is there"
-            raise NotFoundError(f"no Bento {name!r} in {self._folder}", hint=hint)
+            raise NotFoundError(f"no Bento {name!r} in {shown(self._folder)}", hint=hint)
         return bentos[0].tag.version
 
     def _mark_latest(self, tag: Tag) -> None:
@@ -128,4 +139,11 @@ class Store:
         descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".latest")
         with os.fdopen(descriptor, "w") as file:
             file.write(tag.version + "\n")
-        Path(temporary).replace(folder / "latest")
+        Path(temporary).replace(folder / _LATEST)
+
+
+def _read_latest(folder: Path) -> str:
+    try:
+        return (folder / _LATEST).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""

@@ -6,31 +6,38 @@ import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from bento_cli.errors import InputError, NotFoundError, Problem
+from bento_cli.errors import InputError, NotFoundError, Problem, shown
 
 M = TypeVar("M", bound=BaseModel)
 
-Location = tuple[str | int, ...]
-
 _MAX_BYTES = 1 << 20
+_MAX_DEPTH = 50
+_EXPECTED = {
+    "string_type": "text",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "keys and values",
+    "model_type": "keys and values",
+}
 
 
 @dataclass(frozen=True)
 class YamlFile:
-    """Parsed YAML; `lines` holds the line of each key and list item by its location."""
+    """Parsed YAML; `lines` holds the line of each key and list item by its location, written as texts."""
 
     path: Path
     data: object
-    lines: dict[Location, int]
+    lines: dict[tuple[str, ...], int]
 
     def line_of(self, location: Sequence[str | int]) -> int | None:
         """The line of a value, or of the nearest thing around it that the file has."""
-        known = tuple(location)
+        known = tuple(str(part) for part in location)
         while known and known not in self.lines:
             known = known[:-1]
         return self.lines.get(known)
@@ -48,13 +55,17 @@ def load_yaml(path: Path, *, missing_hint: str | None = None) -> YamlFile:
         InputError: it is no YAML, says a key twice, or its top level is no mapping.
     """
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
-        raise NotFoundError(f"{path}: no such file", hint=missing_hint) from None
+        raise NotFoundError(f"{shown(path)}: no such file", hint=missing_hint) from None
     except IsADirectoryError:
-        raise NotFoundError(f"{path}: is a folder, expected a YAML file", hint=missing_hint) from None
+        message = f"{shown(path)}: is a folder, expected a YAML file"
+        raise NotFoundError(message, hint=missing_hint) from None
+    except OSError as error:
+        raise InputError([Problem(path, None, f"cannot be read: {error.strerror}")]) from None
     if len(raw) > _MAX_BYTES:
-        raise InputError([Problem(path, None, f"{len(raw)} bytes are more than the {_MAX_BYTES} allowed")])
+        raise InputError([Problem(path, None, f"has more than the {_MAX_BYTES} bytes that are allowed")])
     return parse_yaml(raw, path)
 
 
@@ -64,26 +75,26 @@ def parse_yaml(raw: bytes | str, path: Path) -> YamlFile:
     Raises:
         InputError: it is no YAML, says a key twice, or its top level is no mapping.
     """
-    lines: dict[Location, int] = {}
+    text = _decoded(raw, path) if isinstance(raw, bytes) else raw
+    lines: dict[tuple[str, ...], int] = {}
     problems: list[Problem] = []
     try:
-        # An alias may make a small file a huge tree; none of these files needs one.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, yaml.SafeLoader)):
-            raise InputError([Problem(path, None, "YAML aliases (`*name`) are not used in this file")])
-        node = yaml.compose(raw, yaml.SafeLoader)
-        if node is not None:
-            for location, place, is_repeated in _walk(node, ()):
-                lines.setdefault(location, place)
-                if is_repeated:
-                    problems.append(Problem(path, place, f"`{location[-1]}` stands here a second time"))
-        data = yaml.safe_load(raw)
+        _require_small_tree(text, path)
+        node = yaml.compose(text, yaml.SafeLoader)
+        for location, line, what in _walk(node, ()) if node is not None else ():
+            lines.setdefault(location, line)
+            if what is not None:
+                problems.append(Problem(path, line, what))
+        data = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
+        place = (mark.line + 1, mark.column + 1) if mark else (None, None)
         message = f"not YAML: {error.problem or error.context}"
-        raise InputError([Problem(path, line, message, column)]) from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError([Problem(path, None, f"not YAML: {error}")]) from None
+        raise InputError([Problem(path, place[0], message, place[1])]) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        message = f"not YAML: the character U+{error.character:04X} cannot stand in it"
+        raise InputError([Problem(path, line, message)]) from None
     except ValueError as error:  # a date such as 2026-02-31
         raise InputError([Problem(path, None, f"a value cannot be read: {error}")]) from None
     if problems:
@@ -91,7 +102,7 @@ def parse_yaml(raw: bytes | str, path: Path) -> YamlFile:
     if data is None:
         data = {}
     if not isinstance(data, dict):
-        raise InputError([Problem(path, 1, f"expected keys and values, found a {_kind(data)}")])
+        raise InputError([Problem(path, 1, f"expected keys and values, found {_kind(data)}")])
     return YamlFile(path, data, lines)
 
 
@@ -110,6 +121,8 @@ def validate(file: YamlFile, model: type[M]) -> M:
 def _problems(file: YamlFile, model: type[BaseModel], error: ValidationError) -> Iterator[Problem]:
     for item in error.errors():
         location = item["loc"]
+        if location[-1:] == ("[key]",):  # pydantic's word for a mapping's key
+            location = location[:-1]
         where = ".".join(str(part) for part in location)
         if item["type"] == "extra_forbidden":
             known = fields_at(model, location[:-1])
@@ -117,8 +130,18 @@ def _problems(file: YamlFile, model: type[BaseModel], error: ValidationError) ->
         elif item["type"] == "missing":
             yield file.problem(location, f"`{where}` is missing")
         else:
-            message = item["msg"].removeprefix("Value error, ")
-            yield file.problem(location, f"`{where}`: {message[:1].lower()}{message[1:]}")
+            yield file.problem(location, f"`{where}`: {in_words(item)}")
+
+
+def in_words(error: ErrorDetails) -> str:
+    """What is wrong with a value, in the words of YAML."""
+    expected = _EXPECTED.get(error["type"])
+    if expected is None:
+        message = error["msg"].removeprefix("Value error, ")
+        return f"{message[:1].lower()}{message[1:]}"
+    found = error["input"]
+    quotes = ": write it in quotes" if expected == "text" and isinstance(found, bool | int | float) else ""
+    return f"expected {expected}, found {_kind(found)}{quotes}"
 
 
 def _unknown(message: str, name: str, known: Sequence[str]) -> str:
@@ -132,39 +155,100 @@ def fields_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str
     """Names of the fields that are valid at `location` of a model; empty where any name is."""
     current: object = model
     for part in location:
-        if not (isinstance(current, type) and issubclass(current, BaseModel)):
-            return []
-        field = next((f for name, f in current.model_fields.items() if part in (name, f.alias)), None)
-        if field is None:
-            return []
-        current = next(iter(_models_in(field.annotation)), None)
-    if isinstance(current, type) and issubclass(current, BaseModel):
-        return [field.alias or name for name, field in current.model_fields.items()]
+        current = _inside(current, part)
+    for found in _models_in(current):
+        return [field.alias or name for name, field in found.model_fields.items()]
     return []
 
 
+def _inside(annotation: object, part: str | int) -> object:
+    """The type of what stands at a key or index of a value; None where there is none."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = annotation.model_fields.items()
+        return next((field.annotation for name, field in fields if part in (name, field.alias)), None)
+    arguments = [argument for argument in get_args(annotation) if argument is not Ellipsis]
+    if get_origin(annotation) in (tuple, list, dict):
+        return arguments[-1]
+    return next(filter(None, (_inside(argument, part) for argument in arguments)), None)
+
+
 def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    """The models among a type and the alternatives of a union, not those inside a list or mapping."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    for argument in getattr(annotation, "__args__", ()):
-        yield from _models_in(argument)
+    elif get_origin(annotation) not in (tuple, list, dict):
+        for argument in get_args(annotation):
+            yield from _models_in(argument)
 
 
-def _walk(node: yaml.Node, location: Location) -> Iterator[tuple[Location, int, bool]]:
-    """Every key and list item below a node: its location, its line, and whether the key came before."""
+def _walk(node: yaml.Node, location: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int, str | None]]:
+    """Every key and list item below a node: its location, its line, and what is wrong with it."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key_node, value_node in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else str(key_node.start_mark.line)
-            yield (*location, key), key_node.start_mark.line + 1, key in seen
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else f"{key_node.start_mark.line}"
+            what = f"`{key}` stands here a second time" if key in seen else _unwritable(key_node, value_node)
             seen.add(key)
+            yield (*location, key), key_node.start_mark.line + 1, what
             yield from _walk(value_node, (*location, key))
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            yield (*location, index), item.start_mark.line + 1, False
-            yield from _walk(item, (*location, index))
+            yield (*location, str(index)), item.start_mark.line + 1, _unwritable(item)
+            yield from _walk(item, (*location, str(index)))
+
+
+def _unwritable(*nodes: yaml.Node) -> str | None:
+    """What is wrong with a text that an escape made of half a character: no file can hold it."""
+    for node in nodes:
+        if isinstance(node, yaml.ScalarNode) and any("\ud800" <= c <= "\udfff" for c in node.value):
+            return "half of a surrogate pair: write the character itself, or as `\\UXXXXXXXX`"
+    return None
+
+
+def read_text(path: Path) -> str:
+    """A whole file of text that people write.
+
+    Raises:
+        InputError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return _decoded(path.read_bytes(), path)
+    except OSError as error:
+        raise InputError([Problem(path, None, f"cannot be read: {error.strerror}")]) from None
+
+
+def _decoded(raw: bytes, path: Path) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise InputError([Problem(path, line, f"not UTF-8: the byte 0x{raw[error.start]:02X}")]) from None
+
+
+def _require_small_tree(text: str, path: Path) -> None:
+    """Refuse what makes a huge tree of a small file, before there is any tree."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        line = event.start_mark.line + 1 if event.start_mark else None
+        if isinstance(event, yaml.AliasEvent):
+            message = f"the alias `*{event.anchor}`: write the value out, aliases are not read here"
+            raise InputError([Problem(path, line, message)])
+        if depth > _MAX_DEPTH:
+            raise InputError([Problem(path, line, f"nested more than {_MAX_DEPTH} deep")])
 
 
 def _kind(value: object) -> str:
-    names: dict[type, str] = {list: "list", str: "text", int: "number", float: "number", bool: "boolean"}
-    return names.get(type(value), type(value).__name__)
+    match value:
+        case None:
+            return "nothing"
+        case list():
+            return "a list"
+        case dict():
+            return "keys and values"
+        case str():
+            return f"the text {value!r}"
+        case bool():
+            return f"`{str(value).lower()}`"
+    return f"the number {value}" if isinstance(value, int | float) else f"a {type(value).__name__}"

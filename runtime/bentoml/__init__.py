@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pydantic import Field as Field
 
     from bentoml import codec as codec
-    from bentoml import deployment as deployment
     from bentoml import exceptions as exceptions
 
 __all__ = [
@@ -31,13 +30,12 @@ __all__ = [
     "api",
     "codec",
     "depends",
-    "deployment",
     "exceptions",
     "importing",
     "service",
 ]
 
-_LAZY_MODULES = ("codec", "deployment", "exceptions")
+_LAZY_MODULES = ("codec", "exceptions")
 
 
 def __getattr__(name: str) -> object:

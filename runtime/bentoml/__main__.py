@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import errno
 import json
 import logging
 import os
@@ -17,7 +16,7 @@ from bentoml._config import load_config, merge
 from bentoml._logging import configure_logging
 from bentoml._supervisor import ServiceTask, Supervisor
 from bentoml._workers import available_cpus, available_gpus, plan_workers
-from bentoml.exceptions import BentoMLException
+from bentoml.exceptions import BentoMLConfigException, BentoMLException
 
 log = logging.getLogger("bentoml")
 
@@ -38,16 +37,18 @@ def main() -> int:
         return asyncio.run(Supervisor(task, stop_at_end_of_stdin=arguments.stop_with_stdin).run())
     except BentoMLException as error:
         log.error("%s", error)
-    except OSError as error:
-        if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
-            raise
-        log.error("%s: %s; choose another port with %s", error.filename, error.strerror, environment.PORT)
-    return 1
+        return 1
 
 
 def _service_task(target: str) -> ServiceTask:
     project = Path(os.environ.get(environment.PROJECT, ".")).resolve()
     name, declared = environment.declared() or _described(target, project)
+    port, management_port = environment.port(), environment.management_port()
+    if port == management_port:
+        raise BentoMLConfigException(
+            f"port {port} is both the service's and its management's; choose another with {environment.PORT} "
+            f"or {environment.MANAGEMENT_PORT}"
+        )
     layers = merge(declared, environment.config_overrides(name))
     config = load_config(name, layers)
     return ServiceTask(
@@ -58,8 +59,8 @@ def _service_task(target: str) -> ServiceTask:
         project=project,
         workers=plan_workers(config, cpu_count=available_cpus(), gpu_count=available_gpus()),
         host=os.environ.get(environment.HOST, "0.0.0.0"),  # noqa: S104  # a container's own network
-        port=environment.port(),
-        management_port=environment.management_port(),
+        port=port,
+        management_port=management_port,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
 from bentoml._signature import EndpointSignature
 from bentoml.exceptions import BadInput
@@ -27,46 +27,51 @@ async def read_body(chunks: AsyncIterator[bytes]) -> bytearray:
     return body
 
 
-async def read_fields(request: Request) -> dict[str, Any]:
+async def read_fields(request: Request, takes_lists: frozenset[str] = frozenset()) -> dict[str, Any]:
     """The fields of a public request, by name.
+
+    Args:
+        takes_lists: the parameters for which a single part is a list of one.
 
     Raises:
         BadInput: the body is not what its content type says.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type in _FORMS:
-        return await _form_fields(request)
+        return await _form_fields(request, takes_lists)
     body = await read_body(request.stream())
     if not body:
         return {}
     try:
         fields = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise BadInput(f"expected a JSON object with the parameters' names, found {type(fields).__name__}")
     return fields
 
 
-async def _form_fields(request: Request) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
+async def _form_fields(request: Request, takes_lists: frozenset[str]) -> dict[str, Any]:
+    fields: dict[str, list[Any]] = {}
     try:
         async with request.form() as form:
             for name, part in form.multi_items():
                 value = await part.read() if isinstance(part, UploadFile) else _text_field(part)
-                if name in form and len(form.getlist(name)) > 1:
-                    fields.setdefault(name, []).append(value)
-                else:
-                    fields[name] = value
-    except HTTPException as error:
-        raise BadInput(f"the form cannot be read: {error.detail}") from None
-    return fields
+                fields.setdefault(name, []).append(value)
+    except (HTTPException, ValueError) as error:
+        raise BadInput(f"the form cannot be read: {getattr(error, 'detail', error)}") from None
+    return {
+        name: values
+        if len(values) > 1 or (name in takes_lists and not isinstance(values[0], list))
+        else values[0]
+        for name, values in fields.items()
+    }
 
 
 def _text_field(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -81,9 +86,8 @@ def as_response(result: Any, signature: EndpointSignature) -> Response:
     image = getattr(sys.modules.get("PIL.Image"), "Image", None)
     if image is not None and isinstance(result, image):
         return _image_response(result)
-    if signature.returns_anything:
-        return JSONResponse(_plain(result))
-    return Response(signature.output.dump_json(result), media_type="application/json")
+    body = signature.output.serializer.to_json(result, fallback=_json_value, warnings=False)
+    return Response(body, media_type="application/json")
 
 
 def _image_response(image: Any) -> Response:
@@ -97,12 +101,7 @@ def _image_response(image: Any) -> Response:
     )
 
 
-def _plain(value: Any) -> Any:
-    from pydantic_core import to_jsonable_python
-
-    def fallback(item: Any) -> Any:
-        if hasattr(item, "tolist"):
-            return item.tolist()
-        raise TypeError(f"a {type(item).__name__} cannot stand in a JSON response; annotate the result")
-
-    return to_jsonable_python(value, fallback=fallback)
+def _json_value(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"a {type(value).__name__} cannot stand in a JSON response")

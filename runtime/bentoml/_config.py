@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from bentoml.exceptions import BentoMLConfigException
 
@@ -104,12 +104,24 @@ class Worker(_Model):
     gpu_type: str | None = None
 
 
+# Which of its forms `workers` has is decided first, so that a problem in it is told once and not for each.
+def _form_of_workers(value: object) -> str:
+    if isinstance(value, str) and not value.isdecimal():
+        return "text"
+    return "list" if isinstance(value, list | tuple) else "number"
+
+
 class ServiceConfig(_Model):
     """Everything that `@bentoml.service(...)` takes as configuration."""
 
     traffic: Traffic = Traffic()
     resources: Resources = Resources()
-    workers: Annotated[int, Field(gt=0)] | Literal["cpu_count"] | tuple[Worker, ...] = 1
+    workers: Annotated[
+        Annotated[int, Field(gt=0), Tag("number")]
+        | Annotated[Literal["cpu_count"], Tag("text")]
+        | Annotated[tuple[Worker, ...], Tag("list")],
+        Discriminator(_form_of_workers),
+    ] = 1
     threads: int = Field(default=1, gt=0)
     backlog: int = Field(default=2048, gt=64)
 
@@ -166,9 +178,12 @@ def config_problems(error: ValidationError) -> list[str]:
     """One line for each value that is not valid, with the nearest name for an unknown one."""
     lines = []
     for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"])
+        location = item["loc"]
+        if location[0] == "workers":
+            location = (location[0], *location[2:])  # without the form
+        path = ".".join(str(part) for part in location)
         if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(item["loc"][-1]), _known_names(item["loc"][:-1]), n=1)
+            near = difflib.get_close_matches(str(location[-1]), _known_names(location[:-1]), n=1)
             lines.append(f"`{path}`: unknown key" + (f", did you mean `{near[0]}`?" if near else ""))
         else:
             lines.append(f"`{path}`: {item['msg'].removeprefix('Value error, ')}")

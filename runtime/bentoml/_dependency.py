@@ -62,13 +62,9 @@ class Dependency:
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        value = self._local_instance(instance)
-        self.attach(instance, value)
+        # From then on the attribute is found in the instance, without a call.
+        value = vars(instance)[self.attribute] = self._local_instance(instance)
         return value
-
-    def attach(self, instance: object, value: object) -> None:
-        """Make `value` what the instance's attribute is; from then on it is found without a call."""
-        instance.__dict__[self.attribute] = value
 
     def _local_instance(self, instance: object) -> object:
         if self.on is None or self.edge.is_external:
@@ -90,9 +86,10 @@ def share(instance: object, instances: dict[str, object]) -> None:
     instance.__dict__[_LOCAL_INSTANCES] = instances
 
 
+# A class too: to mypy, which does not follow decorators of classes, a marked class is still one.
 @overload
 def depends(
-    on: Service[T],
+    on: Service[T] | type[T],
     *,
     url: str | None = None,
     deployment: str | None = None,
@@ -111,7 +108,7 @@ def depends(
 
 
 def depends(
-    on: Service[Any] | None = None,
+    on: Any = None,
     *,
     url: str | None = None,
     deployment: str | None = None,

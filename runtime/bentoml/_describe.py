@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
 
 from bentoml import _environment as environment
 from bentoml._loader import load_service
+from bentoml._logging import configure_logging
+from bentoml.exceptions import ImportServiceError
+
+log = logging.getLogger("bentoml")
 
 
 def main(target: str, project: str) -> int:
     """Import the project and print the service's name and configuration on stdout."""
+    configure_logging(target.rpartition(":")[2])
     # What the project prints while it is imported must not stand in the description.
     description = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    service = load_service(
-        target, project=Path(project), absent=environment.names(environment.ABSENT_MODULES)
-    )
     with description:
-        description.write(environment.declared_text(service.name, service.config))
+        try:
+            service = load_service(
+                target, project=Path(project), absent=environment.names(environment.ABSENT_MODULES)
+            )
+            description.write(environment.declared_text(service.name, service.config))
+        except ImportServiceError as error:
+            log.error("%s", error)
+            return 1
     return 0
 
 

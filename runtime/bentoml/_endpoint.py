@@ -46,7 +46,7 @@ def api(func: F, /) -> F: ...
 def api(func: None = None, /, *, route: str | None = None) -> Callable[[F], F]: ...
 
 
-def api(func: F | None = None, /, *, route: str | None = None) -> Any:
+def api(func: Callable[..., Any] | None = None, /, *, route: str | None = None) -> Any:
     """Mark a method as an endpoint of its service.
 
     Its parameters become the fields of the request's JSON or form, its result the response. Type

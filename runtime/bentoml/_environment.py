@@ -101,12 +101,12 @@ def deployment_addresses(
 
 def split_addresses(text: str, source: str) -> tuple[str, ...]:
     """Comma-separated base URLs; `source` is where they stand, for the error."""
-    addresses = tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
+    addresses = tuple(part.strip() for part in text.split(",") if part.strip())
     for address in addresses:
         if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", address):
             message = f"{source}: {address!r} is no base URL, expected `http://host:port`"
             raise BentoMLConfigException(message)
-    return addresses
+    return tuple(address.rstrip("/") for address in addresses)
 
 
 def names(variable: str, environ: Mapping[str, str] = os.environ) -> frozenset[str]:

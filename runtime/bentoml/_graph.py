@@ -57,19 +57,17 @@ class ServiceGraph:
 
     def __iter__(self) -> Iterator[ServiceNode]:
         """Dependencies first, the entry last; a diamond's leaf comes once."""
-        done: set[str] = set()
+        seen: set[str] = set()
         # An explicit stack: a chain of services may be longer than Python's own.
         stack = [(self.entry, False)]
         while stack:
             name, is_expanded = stack.pop()
-            if name in done:
-                continue
             if is_expanded:
-                done.add(name)
                 yield self.services[name]
-                continue
-            stack.append((name, True))
-            stack.extend((peer, False) for peer in reversed(self.peers(name)) if peer not in done)
+            elif name not in seen:
+                seen.add(name)
+                stack.append((name, True))
+                stack.extend((peer, False) for peer in reversed(self.peers(name)))
 
     def peers(self, service: str) -> tuple[str, ...]:
         """The services of the graph that `service` calls, in the order of declaration."""
@@ -85,22 +83,20 @@ def find_cycle(peers: Mapping[str, tuple[str, ...]]) -> tuple[str, ...] | None:
     """The first cycle among `service -> services it calls`, closed: `(A, B, A)`."""
     finished: set[str] = set()
     for start in peers:
-        path: list[str] = []
-        stack: list[tuple[str, Iterator[str]]] = []
+        path: dict[str, Iterator[str]] = {}
         if start not in finished:
-            path, stack = [start], [(start, iter(peers[start]))]
-        while stack:
-            name, following = stack[-1]
-            peer = next(following, None)
+            path[start] = iter(peers[start])
+        while path:
+            name = next(reversed(path))
+            peer = next(path[name], None)
             if peer is None:
                 finished.add(name)
-                path.pop()
-                stack.pop()
+                del path[name]
             elif peer in path:
-                return (*path[path.index(peer) :], peer)
+                names = list(path)
+                return (*names[names.index(peer) :], peer)
             elif peer not in finished and peer in peers:
-                path.append(peer)
-                stack.append((peer, iter(peers[peer])))
+                path[peer] = iter(peers[peer])
     return None
 
 
@@ -108,21 +104,18 @@ def as_text(graph: ServiceGraph) -> str:
     """The graph as a tree, one service a line; a service shown before is marked and not repeated."""
     lines: list[str] = []
     seen: set[str] = set()
-
-    def walk(name: str, indent: str, label: str) -> None:
-        again = name in seen and graph.services[name].dependencies
-        lines.append(f"{label}{name}{' (above)' if again else ''}")
-        if name in seen:
-            return
-        seen.add(name)
-        edges = graph.services[name].dependencies
-        for index, edge in enumerate(edges):
-            last = index == len(edges) - 1
-            branch, rest = ("└── ", "    ") if last else ("├── ", "│   ")
-            if edge.service and not edge.is_external:
-                walk(edge.service, indent + rest, indent + branch)
-            else:
-                lines.append(f"{indent}{branch}{edge} (external)")
-
-    walk(graph.entry, "", "")
+    stack: list[tuple[Edge, str, str]] = [(Edge(attribute="", service=graph.entry), "", "")]
+    while stack:
+        edge, label, indent = stack.pop()
+        if edge.service is None or edge.is_external:
+            lines.append(f"{label}{edge} (external)")
+            continue
+        edges = graph.services[edge.service].dependencies
+        is_above = edge.service in seen and bool(edges)
+        lines.append(f"{label}{edge.service}{' (above)' if is_above else ''}")
+        if edge.service not in seen:
+            seen.add(edge.service)
+            branches = [(item, f"{indent}├── ", f"{indent}│   ") for item in edges[:-1]]
+            branches += [(item, f"{indent}└── ", f"{indent}    ") for item in edges[-1:]]
+            stack.extend(reversed(branches))
     return "\n".join(lines)

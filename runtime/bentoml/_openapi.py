@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
 from bentoml._service import Service
 from bentoml._signature import EndpointSignature
 from bentoml._version import __version__
@@ -32,8 +34,8 @@ def _operation(
     name: str, doc: str | None, signature: EndpointSignature, definitions: dict[str, Any]
 ) -> dict[str, Any]:
     template = "#/components/schemas/{model}"
-    body = signature.input_model.model_json_schema(ref_template=template)
-    result = signature.output.json_schema(ref_template=template)
+    body = signature.input_model.model_json_schema(ref_template=template, schema_generator=_AnySchema)
+    result = signature.output.json_schema(ref_template=template, schema_generator=_AnySchema)
     for schema in (body, result):
         definitions.update(schema.pop("$defs", {}))
     takes_files = any(_is_file(field) for field in body.get("properties", {}).values())
@@ -48,6 +50,13 @@ def _operation(
             "400": {"description": "The request does not fit the parameters"},
         },
     }
+
+
+class _AnySchema(GenerateJsonSchema):
+    """Says nothing about a type that JSON has no words for, such as a class that only peers can send."""
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
+        return {}
 
 
 def _is_file(schema: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from bentoml._endpoint import Endpoint
 from bentoml._environment import peer_addresses, peer_variable
 from bentoml._service import Service
 from bentoml.exceptions import (
+    BadInput,
     BentoMLConfigException,
     DeadlineExceeded,
     RemoteException,
@@ -59,10 +60,6 @@ class Peer:
         endpoints = ", ".join(self._service.endpoints) or "none"
         raise AttributeError(f"{self._service.name} has no endpoint {name!r}; its endpoints: {endpoints}")
 
-    async def close(self) -> None:
-        """Close the connections to the peer."""
-        await self._channel.close()
-
     def __repr__(self) -> str:
         return f"<Peer {self._service.name} at {self._channel.address}>"
 
@@ -82,7 +79,7 @@ class _Channel:
         )
 
     async def call(self, route: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        body = b"".join(codec.encode((args, dict(kwargs))))
+        body = b"".join(codec.encode([list(args), kwargs]))
         try:
             response = await self._client.post(route, content=body)
         except httpx.HTTPError as error:
@@ -90,7 +87,7 @@ class _Channel:
         return self._result(response, route)
 
     def call_blocking(self, route: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        body = b"".join(codec.encode((args, dict(kwargs))))
+        body = b"".join(codec.encode([list(args), kwargs]))
         try:
             response = self._blocking_client.post(route, content=body)
         except httpx.HTTPError as error:
@@ -99,8 +96,11 @@ class _Channel:
 
     def _result(self, response: httpx.Response, route: str) -> Any:
         if response.status_code == 200 and response.headers.get("content-type") == codec.MEDIA_TYPE:
-            # A bytearray, so that arrays which the caller gets may be written to.
-            return codec.decode(bytearray(response.content))
+            try:
+                # A bytearray, so that arrays which the caller gets may be written to.
+                return codec.decode(bytearray(response.content))
+            except BadInput as error:
+                raise RemoteException(f"{self._service}{route}: its answer: {error}") from None
         raise exception_for(response.status_code, f"{self._service}{route}: {_error_text(response)}")
 
     def _failure(self, error: httpx.HTTPError, route: str) -> Exception:
@@ -121,7 +121,19 @@ def _error_text(response: httpx.Response) -> str:
         document = response.json()
     except ValueError:
         return response.text[:1000]
-    return str(document.get("error", document)) if isinstance(document, dict) else str(document)
+    match document:
+        case {"error": str(error), "detail": [*problems]}:
+            return error + "".join(f"; {_problem_text(problem)}" for problem in problems)
+        case {"error": str(error)}:
+            return error
+    return str(document)
+
+
+def _problem_text(problem: Any) -> str:
+    match problem:
+        case {"loc": [*path], "msg": str(message)}:
+            return f"{'.'.join(str(part) for part in path)}: {message}"
+    return str(problem)
 
 
 def connect_peers(service: Service[Any], timeout_s: float, environ: Mapping[str, str]) -> dict[str, Peer]:
@@ -149,9 +161,16 @@ def connect_peers(service: Service[Any], timeout_s: float, environ: Mapping[str,
     return peers
 
 
+async def close_peers(peers: Mapping[str, Peer]) -> None:
+    """Close the connections to peers. Not a method of theirs, since an endpoint may have any name."""
+    for channel in {peer._channel for peer in peers.values()}:
+        await channel.close()
+
+
 def _inside(service: Service[Any], dependency: Dependency) -> Service[Any]:
     if dependency.on is None or dependency.edge.is_external:
         raise UnservableException(
-            f"{service.name}.{dependency.attribute}: external dependencies ({dependency.edge}) are not served yet"
+            f"{service.name}.{dependency.attribute}: external dependencies ({dependency.edge}) "
+            "are not served yet"
         )
     return dependency.on

@@ -16,16 +16,19 @@ import builtins
 import importlib.machinery
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from bentoml.exceptions import MissingDependencyException
 
 
 class Placeholder:
     """Stands for a module, or for something of a module, that this process does not have."""
+
+    _path: str
+    _service: str
 
     def __init__(self, path: str, service: str) -> None:
         self.__dict__["_path"] = path
@@ -34,19 +37,20 @@ class Placeholder:
 
     def __getattr__(self, name: str) -> Placeholder:
         if name.startswith("__") and name.endswith("__"):
-            raise AttributeError(name)
+            top = self._path.partition(".")[0]
+            raise AttributeError(f"no `{self._path}.{name}`: {top!r} is not part of {self._service}'s image")
         return Placeholder(f"{self._path}.{name}", self._service)
 
     def __getitem__(self, item: object) -> Placeholder:
         return Placeholder(f"{self._path}[...]", self._service)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not _loading:
+            self._refuse()
         # `@torch.no_grad()` and `@torch.compile`: the function itself stays what it was.
         if len(args) == 1 and not kwargs and (isinstance(args[0], type) or hasattr(args[0], "__code__")):
             return args[0]
-        if _loading:
-            return Placeholder(f"{self._path}(...)", self._service)
-        self._refuse()
+        return Placeholder(f"{self._path}(...)", self._service)
 
     def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[type, ...]:
         return ()
@@ -64,16 +68,19 @@ class Placeholder:
             f"services:\n  {self._service}:\n    python:\n      packages: [{top}]"
         )
 
-    __bool__ = __iter__ = __len__ = __int__ = __float__ = __index__ = __contains__ = _refuse
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __lt__ = __gt__ = _refuse
-    __enter__ = __exit__ = __await__ = __setattr__ = __delattr__ = __setitem__ = _refuse
+    __bool__ = __iter__ = __next__ = __len__ = __int__ = __float__ = __index__ = __contains__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __matmul__ = __rmatmul__ = _refuse
+    __truediv__ = __rtruediv__ = __floordiv__ = __mod__ = __pow__ = __and__ = __neg__ = __invert__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __instancecheck__ = __subclasscheck__ = _refuse
+    __enter__ = __exit__ = __aenter__ = __aexit__ = __await__ = __aiter__ = __fspath__ = _refuse
+    __setattr__ = __delattr__ = __setitem__ = __delitem__ = _refuse
 
     def __repr__(self) -> str:
         return f"<placeholder for {self._path}, not part of {self._service}>"
 
 
 _loading = 0
-_tolerant = 0
+_IMPORT_ERRORS: Final = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 
 
 @contextmanager
@@ -93,10 +100,8 @@ def importing() -> Iterator[None]:
 
     The names of a module that is missing are simply not bound, outside a service that needs them.
     """
-    try:
+    with suppress(ImportError):
         yield
-    except ImportError:
-        pass
 
 
 class ProjectFinder:
@@ -118,12 +123,20 @@ class ProjectFinder:
     ) -> importlib.machinery.ModuleSpec | None:
         """Part of the import system: the spec of a module below the project's root, else None."""
         search = [str(self._root)] if path is None else list(path)
-        if not all(Path(folder).is_relative_to(self._root) for folder in search):
+        if not all(self._holds(Path(folder)) for folder in search):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, search)
-        if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
-            spec.loader = _ProjectLoader(fullname, spec.loader.path, self)
+        # Anything else, such as a folder of data that has an installed package's name, is as without us.
+        if spec is None or not isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+            return None
+        spec.loader = _ProjectLoader(fullname, spec.loader.path, self)
         return spec
+
+    def _holds(self, folder: Path) -> bool:
+        if not folder.is_relative_to(self._root):
+            return False
+        # An environment inside the project's folder holds what others wrote.
+        return not {"site-packages", "dist-packages"}.intersection(folder.relative_to(self._root).parts)
 
     def placeholder_import(self, guarded: frozenset[int]) -> Any:
         """An `__import__` for one module; `guarded` are its lines inside `try: ... except ImportError`."""
@@ -153,7 +166,7 @@ class _ProjectLoader(importlib.machinery.SourceFileLoader):
         self._finder = finder
 
     def exec_module(self, module: ModuleType) -> None:
-        guarded = frozenset(_guarded_lines(ast.parse(self.get_data(self.path))))
+        guarded = frozenset(_guarded_lines(ast.parse(self.get_data(self.path), self.path)))
         # A module's own `__builtins__` is where its `import` statements look for `__import__`.
         own = dict(vars(builtins), __import__=self._finder.placeholder_import(guarded))
         module.__dict__["__builtins__"] = own
@@ -166,7 +179,7 @@ def _guarded_lines(tree: ast.AST) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Try) and any(_catches_import_error(handler) for handler in node.handlers):
             body: list[ast.stmt] = node.body
-        elif isinstance(node, ast.With) and any("importing" in ast.dump(item) for item in node.items):
+        elif isinstance(node, ast.With) and any(_swallows_import_error(item) for item in node.items):
             body = node.body
         else:
             continue
@@ -176,8 +189,15 @@ def _guarded_lines(tree: ast.AST) -> Iterator[int]:
                     yield from range(inner.lineno, (inner.end_lineno or inner.lineno) + 1)
 
 
+def _swallows_import_error(item: ast.withitem) -> bool:
+    names = _names(item.context_expr)
+    return "importing" in names or ("suppress" in names and not names.isdisjoint(_IMPORT_ERRORS))
+
+
 def _catches_import_error(handler: ast.ExceptHandler) -> bool:
-    if handler.type is None:
-        return True
-    caught = {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)}
-    return bool(caught & {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
+    return handler.type is None or not _names(handler.type).isdisjoint(_IMPORT_ERRORS)
+
+
+def _names(expression: ast.expr) -> set[str]:
+    names = {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
+    return names | {node.attr for node in ast.walk(expression) if isinstance(node, ast.Attribute)}

@@ -28,7 +28,7 @@ from bentoml._config import ServiceConfig
 from bentoml._endpoint import Endpoint
 from bentoml._environment import DEPENDENTS, names
 from bentoml._openapi import openapi_document
-from bentoml._peer import Peer, connect_peers
+from bentoml._peer import close_peers, connect_peers
 from bentoml._service import Service
 from bentoml._signature import Arguments, EndpointSignature
 from bentoml.exceptions import BadInput, BentoMLException, DeadlineExceeded, TooManyRequests
@@ -54,7 +54,7 @@ class Replica:
 
 
 def create_app(service: Service[Any], replica: Replica) -> FastAPI:
-    """The application; its lifespan makes the service's instance and the clients of its peers.
+    """The application; its lifespan makes the service's instance.
 
     Raises:
         UnservableException: an endpoint's annotations cannot be resolved or carried.
@@ -66,20 +66,18 @@ def create_app(service: Service[Any], replica: Replica) -> FastAPI:
     for signature in signatures.values():
         _ = signature.input_model, signature.output  # what cannot be served is said before anything starts
     runner = _Runner(replica)
+    peers = connect_peers(service, replica.config.traffic.timeout, replica.environ)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        peers = connect_peers(service, replica.config.traffic.timeout, replica.environ)
-
         def attach(instance: object) -> None:
-            for attribute, peer in peers.items():
-                service.dependencies[attribute].attach(instance, peer)
+            vars(instance).update(peers)
 
         runner.instance = service.instantiate(before_init=attach)
         try:
             yield
         finally:
-            await _close(peers)
+            await close_peers(peers)
             runner.close()
 
     app = FastAPI(
@@ -98,11 +96,6 @@ def create_app(service: Service[Any], replica: Replica) -> FastAPI:
 
 async def _probe(request: Request) -> Response:
     return PlainTextResponse("\n")
-
-
-async def _close(peers: Mapping[str, Peer]) -> None:
-    for peer in set(peers.values()):
-        await peer.close()
 
 
 class _Runner:
@@ -130,12 +123,21 @@ class _Runner:
         self._running += 1
         self._on_load(self._running)
         try:
-            return await asyncio.wait_for(self._call(endpoint, arguments), self._timeout_s)
-        except asyncio.TimeoutError:
-            raise DeadlineExceeded(f"Not able to process the request in {self._timeout_s} seconds") from None
+            return await self._in_time(self._call(endpoint, arguments))
         finally:
             self._running -= 1
             self._on_load(self._running)
+
+    async def _in_time(self, call: Coroutine[Any, Any, Any]) -> Any:
+        # Not `wait_for`: a TimeoutError of the method's own must stay apart from ours.
+        task = asyncio.ensure_future(call)
+        try:
+            await asyncio.wait({task}, timeout=self._timeout_s)
+            if task.done():
+                return task.result()
+        finally:
+            task.cancel()
+        raise DeadlineExceeded(f"Not able to process the request in {self._timeout_s} seconds")
 
     def _call(self, endpoint: Endpoint, arguments: Arguments) -> Coroutine[Any, Any, Any]:
         method = functools.partial(endpoint.func, self.instance, *arguments.positional, **arguments.keywords)
@@ -171,30 +173,38 @@ class _EndpointApp:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        if request.headers.get("content-type") != codec.MEDIA_TYPE:
-            arguments = self._signature.from_fields(await read_fields(request))
-            return as_response(await self._runner.run(self._endpoint, arguments), self._signature)
-        if not self._accepts_frames:
+        is_frame = request.headers.get("content-type") == codec.MEDIA_TYPE
+        if is_frame and not self._accepts_frames:
             return JSONResponse({"error": f"{codec.MEDIA_TYPE} is for peers of this service only"}, 415)
-        call = codec.decode(await read_body(request.stream()))
-        arguments = self._signature.from_call(*_call_parts(call))
+        try:
+            arguments = await (self._call(request) if is_frame else self._fields(request))
+        except ValidationError as error:
+            return _validation_response(error)
         result = await self._runner.run(self._endpoint, arguments)
-        return Response(b"".join(codec.encode(result)), media_type=codec.MEDIA_TYPE)
+        if is_frame:
+            return Response(b"".join(codec.encode(result)), media_type=codec.MEDIA_TYPE)
+        return as_response(result, self._signature)
+
+    async def _fields(self, request: Request) -> Arguments:
+        return self._signature.from_fields(await read_fields(request, self._signature.takes_lists))
+
+    async def _call(self, request: Request) -> Arguments:
+        match codec.decode(await read_body(request.stream())):
+            case [list() as args, dict() as kwargs] if all(isinstance(key, str) for key in kwargs):
+                return self._signature.from_call(args, kwargs)
+        raise BadInput("frame: expected a call, a list of the positional and the named arguments")
 
 
-def _call_parts(call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    match call:
-        case (tuple() as args, dict() as kwargs) if all(isinstance(key, str) for key in kwargs):
-            return args, kwargs
-    raise BadInput("frame: expected a call, a pair of positional and named arguments")
+def _validation_response(error: ValidationError) -> Response:
+    detail = error.errors(include_url=False, include_context=False, include_input=False)
+    count = error.error_count()
+    summary = f"{count} validation error{'s' if count > 1 else ''} for Input"
+    return JSONResponse({"error": summary, "detail": detail}, 400)
 
 
 def _error_response(error: Exception, where: str) -> Response:
-    if isinstance(error, ValidationError):
-        detail = error.errors(include_url=False, include_context=False, include_input=False)
-        count = error.error_count()
-        summary = f"{count} validation error{'s' if count > 1 else ''} for Input"
-        return JSONResponse({"error": summary, "detail": detail}, 400)
+    if isinstance(error, BentoMLException) and error.status in (401, 403):
+        return JSONResponse({"error": "Authorization error"}, error.status)
     if isinstance(error, BentoMLException) and error.status < 500:
         return JSONResponse({"error": error.message}, error.status)
     if isinstance(error, DeadlineExceeded):

@@ -69,11 +69,7 @@ class Service(Generic[T]):
             known = ", ".join(self.dependencies) or "none"
             raise TypeError(f"{self.name} has no dependency {sorted(unknown)}; it has: {known}")
 
-        def attach(instance: object) -> None:
-            for attribute, value in dependencies.items():
-                self.dependencies[attribute].attach(instance, value)
-
-        return self.instantiate(before_init=attach)
+        return self.instantiate(before_init=lambda instance: vars(instance).update(dependencies))
 
     def instantiate(self, *, before_init: Callable[[object], None]) -> T:
         """Make an instance whose dependencies are in place when its `__init__` runs."""
@@ -94,7 +90,8 @@ class Service(Generic[T]):
             service = waiting.pop()
             if found.setdefault(service.name, service) is not service:
                 raise BentoMLConfigException(
-                    f"two services are named {service.name!r}: {found[service.name].target} and {service.target}"
+                    f"two services are named {service.name!r}: "
+                    f"{found[service.name].target} and {service.target}"
                 )
             for dependency in service.dependencies.values():
                 on = dependency.on
@@ -185,12 +182,14 @@ def service(
         config: `traffic`, `resources`, `workers`, `threads` and the rest; checked when it is built or served.
 
     Raises:
-        TypeError: the class is marked already.
+        TypeError: the class is marked already, or is no class.
     """
 
     def mark(cls: type[Any]) -> Service[Any]:
         if isinstance(cls, Service):
             raise TypeError(f"{cls.name} is marked with `@bentoml.service` already")
+        if not isinstance(cls, type):
+            raise TypeError(f"`@bentoml.service` marks a class, found {cls!r}")
         return Service(
             cls,
             name=name,

@@ -7,19 +7,18 @@ import io
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Union
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, TypeAdapter, create_model
 from pydantic_core import core_schema
 
 from bentoml._endpoint import Endpoint
-from bentoml.exceptions import UnservableException
+from bentoml.exceptions import InvalidArgument, UnservableException
 
-_POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
+_KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 _VAR_POSITIONAL = inspect.Parameter.VAR_POSITIONAL
 _VAR_KEYWORD = inspect.Parameter.VAR_KEYWORD
 
@@ -45,22 +44,27 @@ class EndpointSignature:
         self._hints = _type_hints(self._func, self._where)
         parameters = list(inspect.signature(self._func).parameters.values())[1:]
         self.signature = inspect.Signature(parameters)
-        self.var_keyword = next((p.name for p in parameters if p.kind is _VAR_KEYWORD), None)
+        self.takes_lists = frozenset(p.name for p in parameters if self._is_list(p))
+
+    def _is_list(self, parameter: inspect.Parameter) -> bool:
+        hint = self._hints.get(parameter.name)
+        return parameter.kind is _VAR_POSITIONAL or (typing.get_origin(hint) or hint) in (list, tuple)
 
     @cached_property
     def input_model(self) -> type[BaseModel]:
         """A pydantic model with one field for each parameter; `**kwargs` takes fields of any name."""
         fields: dict[str, Any] = {}
-        for parameter in self.signature.parameters.values():
+        extra: typing.Literal["allow", "ignore"] = "ignore"
+        for number, parameter in enumerate(self.signature.parameters.values()):
             annotation = wire_type(self._hints.get(parameter.name, Any))
             default = ... if parameter.default is parameter.empty else parameter.default
             if parameter.kind is _VAR_KEYWORD:
-                annotation, default = dict[str, annotation], FieldInfo(default_factory=dict)  # type: ignore[valid-type]
+                annotation, default, extra = dict[str, annotation], Field(default_factory=dict), "allow"  # type: ignore[valid-type]
             elif parameter.kind is _VAR_POSITIONAL:
-                annotation, default = list[annotation], FieldInfo(default_factory=list)  # type: ignore[valid-type]
-            fields[parameter.name] = (annotation, default)
-        extra: typing.Literal["allow", "ignore"] = "allow" if self.var_keyword else "ignore"
-        config = ConfigDict(arbitrary_types_allowed=True, extra=extra, protected_namespaces=())
+                annotation, default = list[annotation], Field(default_factory=list)  # type: ignore[valid-type]
+            # An alias may have any name; a field may be called neither `_x` nor as a method of the model.
+            fields[_field(number)] = (Annotated[annotation, Field(alias=parameter.name)], default)
+        config = ConfigDict(arbitrary_types_allowed=True, extra=extra)
         try:
             return create_model("Input", __config__=config, **fields)
         except Exception as error:  # pydantic raises several kinds for a type it cannot handle
@@ -69,15 +73,15 @@ class EndpointSignature:
     @cached_property
     def output(self) -> TypeAdapter[Any]:
         """The type of the result, for schemas and for results that are not sent as they are."""
-        hint = self._hints.get("return", Any)
-        return TypeAdapter(
-            wire_type(hint), config=None if _is_model(hint) else ConfigDict(arbitrary_types_allowed=True)
-        )
-
-    @property
-    def returns_anything(self) -> bool:
-        """Whether the result has no annotation that says more than `Any`."""
-        return self._hints.get("return", Any) in (Any, None)
+        hint = wire_type(self._hints.get("return", Any))
+        try:
+            try:
+                return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+            except PydanticUserError:
+                # A model, dataclass or TypedDict has a configuration of its own.
+                return TypeAdapter(hint)
+        except Exception as error:
+            raise UnservableException(f"{self._where}: its result: {error}") from error
 
     def from_fields(self, fields: Mapping[str, Any]) -> Arguments:
         """Check the fields of a public request and make the call's arguments of them.
@@ -85,32 +89,45 @@ class EndpointSignature:
         Raises:
             pydantic.ValidationError: lists every field that does not fit.
         """
-        return self._arguments(self.input_model.model_validate(dict(fields)))
+        return self._arguments(self.input_model.model_validate(self._folded(fields)))
 
-    def from_call(self, positional: tuple[Any, ...], keywords: Mapping[str, Any]) -> Arguments:
+    def from_call(self, positional: Sequence[Any], keywords: Mapping[str, Any]) -> Arguments:
         """Check the arguments that a peer called with.
 
         Raises:
-            TypeError: they do not fit the parameters, as Python itself would say.
+            InvalidArgument: they do not fit the parameters; in Python's own words.
             pydantic.ValidationError: a value does not fit its annotation.
         """
-        bound = self.signature.bind(*positional, **keywords)
+        try:
+            bound = self.signature.bind(*positional, **keywords)
+        except TypeError as error:
+            raise InvalidArgument(f"{self._where}: {error}") from None
         return self._arguments(self.input_model.model_validate(bound.arguments))
+
+    def _folded(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """`fields` with those that no parameter takes put under the name of `**kwargs`, if there is one."""
+        parameters = self.signature.parameters
+        named = {name: value for name, value in fields.items() if name in parameters}
+        for parameter in parameters.values():
+            nested = named.get(parameter.name, {})
+            if parameter.kind is _VAR_KEYWORD and isinstance(nested, Mapping):
+                flat = {name: value for name, value in fields.items() if name not in parameters}
+                named[parameter.name] = {**nested, **flat}
+        return named
 
     def _arguments(self, model: BaseModel) -> Arguments:
         positional: list[Any] = []
         keywords: dict[str, Any] = {}
-        for parameter in self.signature.parameters.values():
-            value = getattr(model, parameter.name)
+        for number, parameter in enumerate(self.signature.parameters.values()):
+            value = getattr(model, _field(number))
             if parameter.kind is _VAR_KEYWORD:
                 keywords.update(value)
-                keywords.update(model.model_extra or {})
             elif parameter.kind is _VAR_POSITIONAL:
                 positional.extend(value)
-            elif parameter.kind is _POSITIONAL_ONLY:
-                positional.append(value)
-            else:
+            elif parameter.kind is _KEYWORD_ONLY:
                 keywords[parameter.name] = value
+            else:
+                positional.append(value)
         return Arguments(tuple(positional), keywords)
 
 
@@ -121,22 +138,31 @@ def _type_hints(func: Any, where: str) -> dict[str, Any]:
         raise UnservableException(f"{where}: an annotation cannot be resolved: {error}") from error
 
 
-def _is_model(hint: Any) -> bool:
-    return isinstance(hint, type) and issubclass(hint, BaseModel)
+def _field(number: int) -> str:
+    return f"p{number}"
 
 
-def wire_type(annotation: Any) -> Any:
-    """The annotation with arrays and images replaced by types that pydantic can check."""
+def wire_type(annotation: Any, aliases: tuple[Any, ...] = ()) -> Any:
+    """The annotation with arrays and images replaced by types that pydantic can check.
+
+    Args:
+        aliases: those of `type X = ...` that lead here; one that leads to itself is pydantic's to follow.
+    """
     origin = typing.get_origin(annotation)
+    alias = origin or annotation
+    if hasattr(alias, "__value__") and alias not in aliases:
+        arguments = typing.get_args(annotation)
+        return wire_type(alias.__value__[arguments] if arguments else alias.__value__, (*aliases, alias))
     if _is_type(annotation, "PIL.Image", "Image"):
         return Annotated[annotation, ImageType()]
     if _is_type(origin or annotation, "numpy", "ndarray"):
         return Annotated[origin or annotation, ArrayType(_dtype(typing.get_args(annotation)))]
     if origin is None:
         return annotation
-    arguments = tuple(wire_type(argument) for argument in typing.get_args(annotation))
+    arguments = tuple(wire_type(argument, aliases) for argument in typing.get_args(annotation))
     if origin is Annotated:
-        return Annotated[(arguments[0], *annotation.__metadata__)]
+        items = (arguments[0], *annotation.__metadata__)
+        return Annotated[items]
     if origin is Union or origin is types.UnionType:
         return Union[arguments]  # noqa: UP007  # built from a tuple
     if origin is typing.Literal or not arguments:
@@ -157,16 +183,12 @@ def _dtype(arguments: tuple[Any, ...]) -> Any:
         return None
     scalar = (typing.get_args(arguments[1]) or (arguments[1],))[0]
     numpy: Any = sys.modules["numpy"]
-    concrete = isinstance(scalar, type) and issubclass(scalar, numpy.generic)
     # Abstract ones such as `np.floating` say nothing that a conversion could use.
-    is_abstract = concrete and scalar in (
-        numpy.generic,
-        numpy.number,
-        numpy.integer,
-        numpy.floating,
-        numpy.inexact,
-    )
-    return numpy.dtype(scalar) if concrete and not is_abstract else None
+    return numpy.dtype(scalar) if scalar in numpy.sctypeDict.values() else None
+
+
+def _nested_lists(array: Any) -> Any:
+    return array.tolist() if hasattr(array, "tolist") else array
 
 
 class ArrayType:
@@ -186,15 +208,21 @@ class ArrayType:
         if not isinstance(value, list | tuple | int | float):
             raise ValueError(f"expected an array, found {type(value).__name__}")
         try:
-            array = numpy.array(value, dtype=self.dtype)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise ValueError(f"no array of {self.dtype or 'numbers'}: {error}") from None
-        if array.dtype.kind not in "biufc":
+            array = numpy.array(value)
+        except ValueError as error:
+            raise ValueError(f"no array: {error}") from None
+        if array.dtype.kind not in "biuf":
             raise ValueError(f"expected numbers, found an array of {array.dtype}")
-        return array
+        if self.dtype is None:
+            return array
+        with numpy.errstate(invalid="ignore", over="ignore"):
+            converted = array.astype(self.dtype)
+        if self.dtype.kind in "biu" and not numpy.array_equal(converted, array):
+            raise ValueError(f"expected an array of {self.dtype}, found numbers that it cannot hold")
+        return converted
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        serialization = core_schema.plain_serializer_function_ser_schema(lambda array: array.tolist())
+        serialization = core_schema.plain_serializer_function_ser_schema(_nested_lists)
         return core_schema.no_info_plain_validator_function(self.check, serialization=serialization)
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:

@@ -18,8 +18,10 @@ from pathlib import Path
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from bentoml import _environment as environment
 from bentoml._config import ServiceConfig
 from bentoml._workers import WorkerPlan, WorkerTask
+from bentoml.exceptions import BentoMLConfigException
 
 log = logging.getLogger("bentoml")
 
@@ -28,7 +30,7 @@ GRACE_S = 30
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
-_PROVEN_AFTER_S = 60.0  # a worker that lived this long starts again without a pause
+_PROVEN_AFTER_S = 60.0  # a worker that lived this long starts again after the first pause
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ class _Worker:
 
 
 class Supervisor:
-    """Runs one service until SIGTERM, SIGINT or the end of `lifeline`."""
+    """Runs one service until SIGTERM, SIGINT or, where asked for, the end of stdin."""
 
     def __init__(self, task: ServiceTask, *, stop_at_end_of_stdin: bool = False) -> None:
         self._task = task
@@ -74,7 +76,7 @@ class Supervisor:
         """Serve until told to stop; the exit code is 1 when the service could not start.
 
         Raises:
-            OSError: a port cannot be bound; `filename` holds `host:port`.
+            BentoMLConfigException: a port cannot be bound; names the variable that sets it.
         """
         self._stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -82,15 +84,18 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop.set)
         if self._stop_at_end_of_stdin:
             loop.add_reader(0, self._read_lifeline)
-        with _bound(self._task.host, self._task.port) as public:
-            with _bound("0.0.0.0", self._task.management_port) as management:  # noqa: S104
-                probes = _ProbeServer(self)
-                answering = asyncio.create_task(probes.serve(sockets=[management]))
-                keepers = [asyncio.create_task(self._keep(plan, public)) for plan in self._task.workers]
-                await self._stop.wait()
-                await self._stop_workers(keepers)
-                probes.should_exit = True
-                await answering
+        with (
+            _bound(self._task.host, self._task.port, environment.PORT) as public,
+            _bound("0.0.0.0", self._task.management_port, environment.MANAGEMENT_PORT) as management,  # noqa: S104
+        ):
+            probes = _ProbeServer(self)
+            answering = asyncio.create_task(probes.serve(sockets=[management]))
+            keepers = [asyncio.create_task(self._keep(plan, public)) for plan in self._task.workers]
+            await self._stop.wait()
+            public.close()  # connections are refused again as soon as no worker takes them
+            await self._stop_workers(keepers)
+            probes.should_exit = True
+            await answering
         return 1 if self._failed else 0
 
     @property
@@ -108,6 +113,8 @@ class Supervisor:
         pause_s = _FIRST_PAUSE_S
         while not self._stop.is_set():
             worker = await self._start(plan, public)
+            if self._stop.is_set():  # while it was being started, so that nobody has told it
+                worker.process.terminate()
             code = await worker.process.wait()
             lived_s = time.monotonic() - worker.started_at
             if self._stop.is_set():
@@ -119,13 +126,15 @@ class Supervisor:
                 self._failed = True
                 self._stop.set()
                 return
-            pause_s = _FIRST_PAUSE_S if lived_s > _PROVEN_AFTER_S else min(pause_s * 2, _LONGEST_PAUSE_S)
+            if lived_s > _PROVEN_AFTER_S:
+                pause_s = _FIRST_PAUSE_S
             log.error(
                 "worker %d ended with %s after %.0f s; starting it again in %.1f s",
                 plan.index, _ending(code), lived_s, pause_s,
             )  # fmt: skip
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     async def _start(self, plan: WorkerPlan, public: socket.socket) -> _Worker:
         read_end, write_end = os.pipe()
@@ -205,10 +214,7 @@ class _ProbeServer(uvicorn.Server):
                 "/readyz": supervisor.is_ready,
                 "/healthz": supervisor.is_ready,
             }
-            if scope["path"] not in checks:
-                status = 404
-            else:
-                status = 200 if checks[scope["path"]] else 503
+            status = {None: 404, True: 200, False: 503}[checks.get(scope["path"])]
             headers = [(b"content-type", b"text/plain"), (b"content-length", b"1")]
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": b"\n"})
@@ -222,7 +228,7 @@ class _ProbeServer(uvicorn.Server):
 
 
 @contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
+def _bound(host: str, port: int, variable: str) -> Iterator[socket.socket]:
     """A socket that is bound and does not listen: until something does, connections are refused."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as bound:
@@ -230,7 +236,9 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
         try:
             bound.bind((host, port))
         except OSError as error:
-            raise OSError(error.errno, error.strerror, f"{host}:{port}") from None
+            raise BentoMLConfigException(
+                f"{host}:{port}: {error.strerror}; choose another port with {variable}"
+            ) from None
         yield bound
 
 

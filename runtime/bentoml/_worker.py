@@ -10,7 +10,10 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -21,6 +24,7 @@ from bentoml._loader import load_service
 from bentoml._logging import configure_logging
 from bentoml._server import Replica, create_app
 from bentoml._workers import WorkerTask
+from bentoml.exceptions import BentoMLConfigException, ImportServiceError, UnservableException
 
 log = logging.getLogger("bentoml")
 
@@ -33,11 +37,9 @@ class _Reports:
         os.set_blocking(descriptor, False)
 
     def send(self, **report: object) -> None:
-        try:
+        # A report is a snapshot that the next one replaces; a supervisor that is gone needs none.
+        with suppress(BlockingIOError, BrokenPipeError):
             os.write(self._descriptor, json.dumps(report).encode() + b"\n")
-        except (BlockingIOError, BrokenPipeError):
-            # A report is a snapshot that the next one replaces; a supervisor that is gone needs none.
-            pass
 
 
 class _Server(uvicorn.Server):
@@ -65,7 +67,6 @@ class _Server(uvicorn.Server):
 
 def run_worker(task: WorkerTask) -> int:
     """Serve until told to stop; returns the exit code."""
-    configure_logging(f"{task.service}:{task.index}")
     threading.Thread(target=_stop_with_the_supervisor, daemon=True).start()
     service = load_service(
         task.target,
@@ -82,7 +83,7 @@ def run_worker(task: WorkerTask) -> int:
     )
     app = create_app(service, replica)
     server = _Server(app, task, reports, config.backlog)
-    asyncio.run(server.serve(sockets=[socket.socket(fileno=task.socket)]), **_loop_options())
+    _run_on_fast_loop(server.serve(sockets=[socket.socket(fileno=task.socket)]))
     return 0 if server.started else 1
 
 
@@ -93,16 +94,29 @@ def _stop_with_the_supervisor() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _loop_options() -> dict[str, object]:
+def _run_on_fast_loop(main: Coroutine[Any, Any, None]) -> None:
     if sys.platform == "win32":
-        return {}
+        asyncio.run(main)
+        return
     import uvloop  # not to be had on Windows
 
     if sys.version_info >= (3, 12):
-        return {"loop_factory": uvloop.new_event_loop}
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    return {}
+        asyncio.run(main, loop_factory=uvloop.new_event_loop)
+    else:
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+        asyncio.run(main)
+
+
+def main(argument: str) -> int:
+    """Run the worker that the supervisor described."""
+    task = WorkerTask(**json.loads(argument))
+    configure_logging(f"{task.service}:{task.index}")
+    try:
+        return run_worker(task)
+    except (BentoMLConfigException, ImportServiceError, UnservableException) as error:
+        log.error("%s", error)
+        return 1
 
 
 if __name__ == "__main__":
-    sys.exit(run_worker(WorkerTask(**json.loads(sys.argv[1]))))
+    sys.exit(main(sys.argv[1]))

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -59,38 +59,52 @@ def plan_workers(
     Raises:
         BentoMLConfigException: the workers want more GPUs than there are; not raised where there are none.
     """
-    shares = _gpu_shares(config, cpu_count)
-    threads = str(max(1, cpu_count // len(shares)))
-    thread_variables = {name: threads for name in _THREAD_VARIABLES if name not in environ}
-    is_dealt = gpu_count > 0 and "CUDA_VISIBLE_DEVICES" not in environ
-    plans = []
-    next_device = 0
-    for index, gpus in enumerate(shares):
-        variables = dict(thread_variables)
-        if is_dealt and gpus:
-            last = next_device + gpus
-            if last > gpu_count:
-                raise BentoMLConfigException(
-                    f"workers want {sum(shares)} GPUs, this machine has {gpu_count}: "
-                    + ", ".join(f"worker {i} wants {share}" for i, share in enumerate(shares))
-                )
-            variables["CUDA_VISIBLE_DEVICES"] = ",".join(str(device) for device in range(next_device, last))
-            # Workers given as a number share one assignment; items of the list form have their own.
-            next_device = last if isinstance(config.workers, tuple) else next_device
-        plans.append(WorkerPlan(index, variables))
-    return tuple(plans)
+    devices = _devices(config, cpu_count)
+    threads = str(max(1, cpu_count // len(devices)))
+    variables = {name: threads for name in _THREAD_VARIABLES if name not in environ}
+    if not gpu_count or "CUDA_VISIBLE_DEVICES" in environ:
+        return tuple(WorkerPlan(index, variables) for index in range(len(devices)))
+    wanted = max((max(own, default=-1) + 1 for own in devices), default=0)
+    if wanted > gpu_count:
+        assignment = "; ".join(f"worker {i} takes {_listed(own) or 'none'}" for i, own in enumerate(devices))
+        raise BentoMLConfigException(
+            f"the workers want {wanted} GPUs, this machine has {gpu_count}: {assignment}"
+        )
+    return tuple(
+        WorkerPlan(index, {**variables, "CUDA_VISIBLE_DEVICES": _listed(own)} if own else variables)
+        for index, own in enumerate(devices)
+    )
 
 
-def _gpu_shares(config: ServiceConfig, cpu_count: int) -> list[int]:
-    """Whole GPUs for each worker; a fraction is a share of one."""
+def _devices(config: ServiceConfig, cpu_count: int) -> list[range]:
+    """The GPUs of each worker, by number. Those given as a number share one assignment."""
+    shared = _dealt([config.resources.gpu or 0])
     if isinstance(config.workers, tuple):
-        return [_whole(worker.gpu) for worker in config.workers] or [_whole(config.resources.gpu)]
-    count = cpu_count if config.workers == "cpu_count" else config.workers
-    return [_whole(config.resources.gpu)] * count
+        return _dealt([worker.gpu or 0 for worker in config.workers]) or shared
+    return shared * (cpu_count if config.workers == "cpu_count" else config.workers)
 
 
-def _whole(gpus: float | None) -> int:
-    return 0 if not gpus else max(1, int(gpus))
+def _dealt(shares: Sequence[float]) -> list[range]:
+    """Devices for each share in turn; fractions fill one device together before they take the next."""
+    dealt = []
+    free = shared = 0
+    room = 0.0
+    for share in shares:
+        is_fraction = 0 < share < 1
+        if is_fraction and share <= room + 1e-9:
+            dealt.append(range(shared, shared + 1))
+            room -= share
+            continue
+        own = range(free, free + math.ceil(share))
+        if is_fraction:
+            shared, room = free, 1 - share
+        dealt.append(own)
+        free = own.stop
+    return dealt
+
+
+def _listed(devices: range) -> str:
+    return ",".join(str(device) for device in devices)
 
 
 def available_cpus() -> int:

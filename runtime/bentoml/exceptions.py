@@ -36,7 +36,7 @@ class BentoMLException(Exception):
     def __init__(self, message: str = "", *, error_code: HTTPStatus | int | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.status = HTTPStatus(error_code) if error_code is not None else self.error_code
+        self.status = int(self.error_code if error_code is None else error_code)
 
 
 class InvalidArgument(BentoMLException):
@@ -123,4 +123,7 @@ def exception_for(status: int, message: str) -> BentoMLException:
     }
     if status in by_status:
         return by_status[status](message)
-    return (RemoteException if status >= 500 else BentoMLException)(message, error_code=status)
+    if 400 <= status < 500:
+        return BentoMLException(message, error_code=status)
+    # What is no error at all, such as a redirect, is one where a result was expected.
+    return RemoteException(message, error_code=status if status >= 500 else None)

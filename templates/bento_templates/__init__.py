@@ -7,11 +7,23 @@ names a value which it was not given is an error.
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
+from typing import Final
 
 import jinja2
 
-__all__ = ["TemplateValueError", "render"]
+__all__ = ["TemplateValueError", "label_key", "one_line", "render"]
+
+# BuildKit reads lines of at most 64 KiB, and escaping may double a value.
+_MAX_LENGTH: Final = 30_000
+_LINE_BREAKS: Final = "\n\r\x0b\x0c\x85\u2028\u2029"
+# What YAML allows in a double-quoted text as it is; a line break in one would become a blank.
+_NOT_YAML: Final = re.compile(
+    "[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+# Plain texts that some reader of YAML takes for a boolean, a number or nothing.
+_YAML_WORDS: Final = {"true", "false", "yes", "no", "on", "off", "y", "n", "null"}
 
 
 class TemplateValueError(ValueError):
@@ -32,18 +44,41 @@ def render(name: str, **context: object) -> str:
     return _environment().get_template(name).render(**context)
 
 
+def one_line(value: str) -> str:
+    """The value itself, where one line of any of these files can hold it.
+
+    Raises:
+        TemplateValueError: it has a line break or a NUL, is no text that can be written, or too long.
+    """
+    if any(c in value for c in _LINE_BREAKS) or "\0" in value:
+        raise TemplateValueError("expected one line of text, found a line break or a NUL")
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise TemplateValueError("half of a surrogate pair cannot be written to a file")
+    if len(value) > _MAX_LENGTH:
+        raise TemplateValueError(f"expected at most {_MAX_LENGTH} characters, found {len(value)}")
+    return value
+
+
+def label_key(value: str) -> str:
+    """The value itself, where it can be the key of an image's label.
+
+    Raises:
+        TemplateValueError: it is empty, or the builder would split it.
+    """
+    if not value or "=" in value:
+        raise TemplateValueError(f"{value!r}: expected a label's key, with at least a character and no `=`")
+    return one_line(value)
+
+
 def docker_value(value: str) -> str:
     """A double-quoted value of ENV, LABEL or ARG: nothing in it is expanded."""
-    _require_one_line(value)
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+    escaped = one_line(value).replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
     return f'"{escaped}"'
 
 
 def docker_list(items: list[str] | tuple[str, ...]) -> str:
     """The JSON form of COPY, CMD, ENTRYPOINT and HEALTHCHECK: no shell takes part."""
-    for item in items:
-        _require_one_line(item)
-    return json.dumps(list(items), ensure_ascii=False)
+    return json.dumps([one_line(item) for item in items], ensure_ascii=False)
 
 
 def docker_word(value: str) -> str:
@@ -60,22 +95,25 @@ def comment(value: str) -> str:
 
 def yaml_value(value: object) -> str:
     """A YAML flow value; `$` is doubled, so that Compose substitutes nothing in it."""
-    return json.dumps(_doubled(value), ensure_ascii=True, sort_keys=True)
+    text = json.dumps(_doubled(value), ensure_ascii=False, sort_keys=True)
+    return _NOT_YAML.sub(lambda found: f"\\U{ord(found[0]):08x}", text)
+
+
+def yaml_key(value: str) -> str:
+    """A YAML key, in quotes only where it needs them; Compose substitutes nothing in keys."""
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", value) and value.lower() not in _YAML_WORDS:
+        return value
+    return yaml_value(value).replace("$$", "$")
 
 
 def _doubled(value: object) -> object:
     if isinstance(value, str):
         return value.replace("$", "$$")
     if isinstance(value, dict):
-        return {_doubled(key): _doubled(item) for key, item in value.items()}
+        return {key: _doubled(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_doubled(item) for item in value]
     return value
-
-
-def _require_one_line(value: str) -> None:
-    if any(c in value for c in "\n\r\0\u2028\u2029\x0b\x0c\x85"):
-        raise TemplateValueError(f"{value!r} has a line break or a NUL, which a Dockerfile cannot hold")
 
 
 @cache
@@ -92,7 +130,9 @@ def _environment() -> jinja2.Environment:
         docker_value=docker_value,
         docker_list=docker_list,
         docker_word=docker_word,
+        label_key=label_key,
         comment=comment,
         yaml=yaml_value,
+        yaml_key=yaml_key,
     )
     return environment

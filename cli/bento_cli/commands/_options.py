@@ -1,7 +1,8 @@
-"""Arguments that several commands take alike."""
+"""What the commands have in common: how they are made, and arguments that several of them take."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -43,8 +44,7 @@ def built(text: str, console: Console) -> Bento:
             if error.hint is None:
                 raise NotFoundError(error.message, hint="name a project's folder or a Bento's tag") from None
             raise
-    with console.step(f"read {text}"):
-        plan = plan_build(project_root(text))
+    plan = plan_build(project_root(text))
     say_notes(plan, console)
     bento, is_new = write_bento(plan, Store())
     console.info(f"{'built' if is_new else 'unchanged:'} {bento.tag}")
@@ -67,3 +67,15 @@ def key_value(text: str) -> tuple[str, str]:
     if not equals or not key:
         raise BentoError(f"{text!r}: expected `key=value`")
     return key, value
+
+
+def single(function: Callable[..., None]) -> typer.Typer:
+    """A typer app with one command: what each module of commands holds under `app`."""
+    own = typer.Typer(
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    own.command()(function)
+    return own

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bento_cli.app import single
 from bento_cli.build import BuildPlan, plan_build, write_bento
-from bento_cli.commands._options import Quiet, key_value, project_root, say_notes
+from bento_cli.commands._options import Quiet, key_value, project_root, say_notes, single
 from bento_cli.console import Console
 from bento_cli.store import Store
 from bentoml._graph import as_text

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from bento_cli.app import single
 from bento_cli.bento import Bento
-from bento_cli.commands._options import Quiet, TagArgument
+from bento_cli.commands._options import Quiet, TagArgument, single
+from bento_cli.compose import CPU_FILE_NAME, FILE_NAME
 from bento_cli.console import Console
 from bento_cli.containerize import ServiceImage
 from bento_cli.containerize import containerize as build_images
+from bento_cli.engine import Engine
 from bento_cli.engine.docker import DockerEngine
 from bento_cli.store import Store
 
@@ -21,20 +22,22 @@ def containerize(bento_tag: TagArgument, quiet: Quiet = False) -> None:
     """
     console = Console(quiet=quiet)
     bento = Store().get(bento_tag)
-    show_images(bento, make_images(bento, console), console)
-
-
-def make_images(bento: Bento, console: Console) -> list[ServiceImage]:
-    """Build the images, showing the step that the builder is at."""
-    with console.step(f"build the images of {bento.tag}") as update:
-        return build_images(bento, DockerEngine(), update)
-
-
-def show_images(bento: Bento, images: list[ServiceImage], console: Console) -> None:
-    """The table of what was made."""
+    engine = DockerEngine()
+    facts = engine.check()
+    images = make_images(bento, engine, console)
     rows = [[built.service, built.image.reference, f"{built.image.size / 1e6:.0f} MB"] for built in images]
     console.table(["service", "image", "size"], rows)
-    console.hint(f"cd {bento.path} && docker compose up --wait")
+    files = ""
+    if not facts.has_gpu and (bento.path / CPU_FILE_NAME).exists():
+        console.warn("this engine offers no GPU; the override asks for none")
+        files = f" --file {FILE_NAME} --file {CPU_FILE_NAME}"
+    console.hint(f"cd {bento.path} && docker compose{files} up --wait")
+
+
+def make_images(bento: Bento, engine: Engine, console: Console) -> list[ServiceImage]:
+    """Build the images, showing the step that the builder is at."""
+    with console.step(f"build the images of {bento.tag}") as step:
+        return build_images(bento, engine, step)
 
 
 app = single(containerize)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bento_cli.app import single
+from bento_cli.commands._options import single
 from bento_cli.console import Console
 from bento_cli.store import Store
 

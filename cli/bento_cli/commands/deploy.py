@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bento_cli.app import single
-from bento_cli.commands._options import Quiet, built
+from bento_cli.commands._options import Quiet, built, single
 from bento_cli.commands.containerize import make_images
 from bento_cli.console import Console
-from bento_cli.deploy import plan_deployment, plan_operations, target_of
+from bento_cli.deploy import plan_deployment, plan_operations, require_gpu, target_of
+from bento_cli.deploy.plan import DeployOptions
 from bento_cli.deployment_config import DeploymentConfig, load_deployment_config
 from bento_cli.engine.docker import DockerEngine
 
@@ -49,24 +50,29 @@ def deploy(
     """
     console = Console(quiet=quiet)
     config, file = load_deployment_config(config_file) if config_file else (DeploymentConfig(), None)
+    cache = os.environ.get("BENTOML_HF_CACHE_DIR")
+    options = DeployOptions(
+        port=port, use_gpu=not cpu, cache_folder=str(Path(cache).resolve()) if cache else None
+    )
     found = built(bento or config.bento or ".", console)
-    deployment = plan_deployment(found, config, file, name=name, port=port, use_gpu=not cpu)
+    deployment = plan_deployment(found, config, file, options, name=name)
     engine = DockerEngine()
-    engine.require(gpu=deployment.needs_gpu)
+    require_gpu(deployment, engine.check())
     for text in deployment.ignored:
         console.warn(f"not acted on yet: {text}")
-    make_images(found, console)
+    make_images(found, engine, console)
     target = target_of(deployment, engine)
     operations = plan_operations(deployment, target)
     for operation in operations:
         console.info(f"  {operation}")
     if not operations:
         console.info("nothing to do: it runs as it should")
-    with console.step(f"start {deployment.name}"):
-        target.apply(str(found.tag), found.graph.entry, deployment.services, port)
+    else:
+        with console.step(f"start {deployment.name}"):
+            target.apply(str(found.tag), found.graph.entry, deployment.services)
     if wait:
-        with console.step(f"wait until {deployment.name} is ready") as update:
-            target.wait(deployment.services, timeout, lambda ready: update(f"{ready} is ready"))
+        with console.step(f"wait until {deployment.name} is ready") as step:
+            target.wait(deployment.services, timeout, lambda service: step.done(f"{service} is ready"))
     console.result(deployment.url)
 
 

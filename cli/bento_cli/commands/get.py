@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from bento_cli.app import single
 from bento_cli.bento import manifest_text
-from bento_cli.commands._options import TagArgument
+from bento_cli.commands._options import TagArgument, single
 from bento_cli.console import Console
 from bento_cli.store import Store
 

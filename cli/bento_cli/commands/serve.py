@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from bento_cli.app import single
 from bento_cli.build import plan_build
-from bento_cli.commands._options import is_project, project_root, say_notes
+from bento_cli.commands._options import is_project, project_root, say_notes, single
 from bento_cli.console import Console
 from bento_cli.image import service_variables
 from bento_cli.serve import LocalGraph, LocalService, plan_serve

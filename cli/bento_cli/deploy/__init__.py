@@ -9,9 +9,10 @@ from pathlib import Path
 from bento_cli.bento import Bento
 from bento_cli.compose import ComposeService
 from bento_cli.deploy.compose import ComposeTarget
-from bento_cli.deploy.plan import Operation, desired_services, plan
+from bento_cli.deploy.plan import DeployOptions, Operation, desired_services, plan
 from bento_cli.deployment_config import DeploymentConfig, effective_configs, not_acted_on
-from bento_cli.engine import Engine
+from bento_cli.engine import Engine, EngineFacts
+from bento_cli.errors import EngineError
 from bento_cli.store import bentoml_home
 from bento_cli.yaml_file import YamlFile
 from bentoml._config import ServiceConfig
@@ -29,33 +30,27 @@ class Deployment:
     bento: Bento
     services: tuple[ComposeService, ...]
     configs: Mapping[str, ServiceConfig]
-    port: int
+    options: DeployOptions
     ignored: tuple[str, ...]
 
     @property
     def url(self) -> str:
         """Where the entry service answers on this machine."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def needs_gpu(self) -> bool:
-        return any(service.gpus for service in self.services)
+        return f"http://127.0.0.1:{self.options.port}"
 
 
 def plan_deployment(
     bento: Bento,
     config: DeploymentConfig,
     file: YamlFile | None,
+    options: DeployOptions,
     *,
     name: str | None = None,
-    port: int = 3000,
-    use_gpu: bool = True,
 ) -> Deployment:
     """What should run.
 
     Args:
         name: of the deployment, over the file's; the Bento's when neither says one.
-        port: of this machine, on which the entry is published.
 
     Raises:
         InputError: the file speaks of services that the graph has not, or gives values that do not fit.
@@ -65,11 +60,27 @@ def plan_deployment(
     return Deployment(
         name=name,
         bento=bento,
-        services=desired_services(name, bento, config, configs, use_gpu=use_gpu),
+        services=desired_services(name, bento, config, configs, options),
         configs=configs,
-        port=port,
+        options=options,
         ignored=tuple(not_acted_on(config, bento.graph)),
     )
+
+
+def require_gpu(deployment: Deployment, facts: EngineFacts) -> None:
+    """Refuse, before anything is started, what the engine cannot run.
+
+    Raises:
+        EngineError: a service asks for a GPU, and the engine offers none.
+    """
+    if facts.has_gpu:
+        return
+    services = ", ".join(service.name for service in deployment.services if service.gpus)
+    if services:
+        raise EngineError(
+            f"this engine offers no GPU, and {services} asks for one",
+            hint="install the NVIDIA Container Toolkit where the engine runs, or go on without: `--cpu`",
+        )
 
 
 def target_of(deployment: Deployment, engine: Engine) -> ComposeTarget:

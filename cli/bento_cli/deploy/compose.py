@@ -31,9 +31,9 @@ class ComposeTarget:
         """What runs now, by service."""
         return observe(self._containers())
 
-    def apply(self, bento: str, entry: str, services: Sequence[ComposeService], port: int) -> None:
+    def apply(self, bento: str, entry: str, services: Sequence[ComposeService]) -> None:
         """Write the files and let Compose bring the project to what they say."""
-        self._write(compose_files(bento, self._name, entry, services, port=port))
+        self._write(compose_files(bento, self._name, entry, services))
         self._engine.compose(self._folder, "up", "--detach", "--no-build", "--remove-orphans", "--quiet-pull")
 
     def wait(

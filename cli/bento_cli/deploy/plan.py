@@ -22,6 +22,21 @@ SERVICE_LABEL = f"{LABEL_PREFIX}service"
 SPEC_LABEL = f"{LABEL_PREFIX}spec"
 
 
+@dataclass(frozen=True, kw_only=True)
+class DeployOptions:
+    """What is said when deploying, beside the configuration file.
+
+    Args:
+        port: of this machine, on which the entry is published.
+        use_gpu: False asks for no GPU, whatever the services say.
+        cache_folder: a folder of this machine for models, instead of a volume of the deployment.
+    """
+
+    port: int = 3000
+    use_gpu: bool = True
+    cache_folder: str | None = None
+
+
 @dataclass(frozen=True)
 class Operation:
     """One thing that is done to one service, and why."""
@@ -48,15 +63,13 @@ def desired_services(
     bento: Bento,
     config: DeploymentConfig,
     configs: Mapping[str, ServiceConfig],
-    *,
-    use_gpu: bool = True,
+    options: DeployOptions,
 ) -> tuple[ComposeService, ...]:
     """The services of a deployment as Compose is to run them, dependencies first.
 
     Args:
         name: of the deployment.
         configs: each service's configuration, overrides included.
-        use_gpu: False asks for no GPU, whatever the services say.
     """
     graph = bento.graph
     services = []
@@ -77,11 +90,12 @@ def desired_services(
             name=node.name,
             container=kebab_case(node.name),
             image=bento.tag.image(node.name),
-            is_entry=is_entry,
+            published_port=options.port if is_entry else None,
             peers=graph.peers(node.name),
             environment=variables,
             cache_folder=CACHE_FOLDER if bento.service(node.name).uses_model_hub else None,
-            gpus=whole_gpus(configs[node.name]) if use_gpu else 0,
+            cache_bind=options.cache_folder,
+            gpus=whole_gpus(configs[node.name]) if options.use_gpu else 0,
             replicas=1 if is_entry else max(1, said.scaling.min_replicas),
             reservations=reservations(configs[node.name]),
             has_sources=False,

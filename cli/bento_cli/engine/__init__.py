@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -52,15 +52,35 @@ class Container:
     labels: Mapping[str, str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class EngineFacts:
+    """What an engine is and offers."""
+
+    version: str
+    has_gpu: bool
+
+
+class Progress(Protocol):
+    """Hears of long work as it goes on."""
+
+    def at(self, text: str) -> None:
+        """The work is at something now."""
+        ...
+
+    def done(self, text: str) -> None:
+        """A part of the work that took its time is done."""
+        ...
+
+
 class Engine(Protocol):
     """Builds images and knows what runs. Every method raises EngineError when the engine fails."""
 
-    def require(self, *, gpu: bool = False) -> None:
-        """Check that the engine answers and has what is needed: BuildKit, Compose and, if asked, a GPU."""
+    def check(self) -> EngineFacts:
+        """Find out, before anything is started, that the engine answers and can build and compose."""
         ...
 
-    def build(self, images: Sequence[ImageBuild], on_progress: Callable[[str], None]) -> None:
-        """Build all images in one go; `on_progress` gets a line whenever a step starts."""
+    def build(self, images: Sequence[ImageBuild], progress: Progress) -> None:
+        """Build all images in one go."""
         ...
 
     def image(self, reference: str) -> Image | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import textwrap
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +19,12 @@ import requests
 from docker.context import ContextAPI
 from docker.models.containers import Container as DockerContainer
 
-from bento_cli.engine import Container, Image, ImageBuild
+from bento_cli.engine import Container, EngineFacts, Image, ImageBuild, Progress
 from bento_cli.engine._failures import compose_failure, failing_step
 from bento_cli.errors import EngineError
 
+# HEALTHCHECK knows `--start-interval` from this version on.
+MINIMUM_ENGINE: Final = (25, 0)
 # `devices: !reset []` and `include` behave as the compose files here need them from this version on.
 MINIMUM_COMPOSE: Final = (2, 24)
 
@@ -33,32 +36,16 @@ _NO_ENGINE_HINT = (
 class DockerEngine:
     """A Docker Engine, with the `docker` command and its buildx and compose plug-ins."""
 
-    def require(self, *, gpu: bool = False) -> None:
-        """Check that everything is there before anything is started."""
+    def check(self) -> EngineFacts:
+        """Find out, before anything is started, that the engine answers and can build and compose."""
         with _api_errors():
             info = self._client.info()
-        for plugin, why in (
-            ("buildx", "images are built with BuildKit"),
-            ("compose", "services run with Compose"),
-        ):
-            if self._plugin_version(plugin) is None:
-                raise EngineError(
-                    f"`docker {plugin}` is missing: {why}", hint=f"install Docker's {plugin} plug-in"
-                )
-        version = self._plugin_version("compose")
-        if version is not None and version < MINIMUM_COMPOSE:
-            found, least = (".".join(map(str, v)) for v in (version, MINIMUM_COMPOSE))
-            raise EngineError(
-                f"Docker Compose {found} is too old, {least} is needed",
-                hint="update Docker's compose plug-in",
-            )
-        if gpu and not _has_gpu(info):
-            raise EngineError(
-                "this engine offers no GPU, and the deployment asks for one",
-                hint="install the NVIDIA Container Toolkit where the engine runs, or go on without: `--cpu`",
-            )
+        _require_version("Docker Engine", _version(str(info.get("ServerVersion"))), MINIMUM_ENGINE)
+        _require_version("Docker Compose", self._plugin_version("compose"), MINIMUM_COMPOSE)
+        _require_version("Docker buildx", self._plugin_version("buildx"), (0, 0))
+        return EngineFacts(version=str(info.get("ServerVersion")), has_gpu=_has_gpu(info))
 
-    def build(self, images: Sequence[ImageBuild], on_progress: Callable[[str], None]) -> None:
+    def build(self, images: Sequence[ImageBuild], progress: Progress) -> None:
         """Build all images in one bake, so that what they share is made once."""
         targets = {
             f"image-{index}": {
@@ -88,11 +75,8 @@ class DockerEngine:
             assert process.stderr is not None  # noqa: S101
             process.stdin.write(bake)
             process.stdin.close()
-            for line in process.stderr:
+            for line in _follow(process.stderr, names, progress):
                 log.append(line)
-                step = re.match(r"#\d+ \[(image-\d+) (.+?)\] (.*)", line)
-                if step:
-                    on_progress(f"{names[step[1]]}: {step[2]} {step[3]}")
         if process.returncode != 0:
             text = "".join(log)
             for target, name in names.items():
@@ -156,8 +140,42 @@ class DockerEngine:
             )
         except FileNotFoundError:
             raise _no_command() from None
-        match = re.search(r"v?(\d+)\.(\d+)\.\d+", result.stdout)
-        return (int(match[1]), int(match[2])) if result.returncode == 0 and match else None
+        return _version(result.stdout) if result.returncode == 0 else None
+
+
+def _version(text: str) -> tuple[int, int] | None:
+    match = re.search(r"v?(\d+)\.(\d+)\.\d+", text)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _require_version(what: str, found: tuple[int, int] | None, least: tuple[int, int]) -> None:
+    if found is None:
+        raise EngineError(
+            f"{what} is missing", hint="install Docker's command line with its buildx and compose plug-ins"
+        )
+    if found < least:
+        texts = [".".join(map(str, version)) for version in (found, least)]
+        raise EngineError(f"{what} {texts[0]} is too old, {texts[1]} is needed", hint=f"update {what}")
+
+
+def _follow(lines: Iterable[str], names: Mapping[str, str], progress: Progress) -> Iterator[str]:
+    """Pass BuildKit's plain log on, telling of the steps that it speaks of."""
+    steps: dict[str, str] = {}
+    for line in lines:
+        yield line
+        if started := re.match(r"#(\d+) \[(image-\d+) (?!internal)(.+?)\] (.*)", line):
+            steps[started[1]] = f"{names[started[2]]}: {_shortened(started[4])}"
+            progress.at(steps[started[1]])
+        elif (
+            (ended := re.match(r"#(\d+) DONE ([\d.]+)s", line)) and ended[1] in steps and float(ended[2]) >= 1
+        ):
+            progress.done(f"{steps[ended[1]]} ({ended[2]} s)")
+
+
+def _shortened(step: str) -> str:
+    """A step on one line of a terminal: its commands without mounts and what follows the first ones."""
+    words = [word for word in step.split() if not word.startswith("--mount=")]
+    return textwrap.shorten(" ".join(words), width=90, placeholder=" …")
 
 
 def _has_gpu(info: Mapping[str, Any]) -> bool:

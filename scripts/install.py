@@ -1,0 +1,123 @@
+"""Installs the project into the environment that runs this: `install.py project` or `install.py example`.
+
+uv does the work with pip's settings, so that what a machine is set up with holds here too. For the example
+torch is its CPU build: from `$TORCH_INDEX`, else from a folder of wheels that pip looks in, else from the
+index that uv knows for CPU builds. Gigabytes of CUDA are never downloaded unasked.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = ROOT / "examples" / "controlnet"
+
+
+def main() -> None:
+    what = sys.argv[1]
+    if what == "project":
+        # uv comes first, so that it can install the rest.
+        run(sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "uv")
+        install("--editable", str(ROOT), "--group", f"{ROOT / 'pyproject.toml'}:dev")
+    elif what == "example":
+        install_torch()
+        install(*example_requirements())
+    else:
+        sys.exit(f"{what!r}: expected `project` or `example`")
+
+
+def install(*arguments: str) -> None:
+    """`uv pip install` with the index and the folders that pip is set up with."""
+    settings = {"UV_LINK_MODE": os.environ.get("UV_LINK_MODE", "copy")}
+    index = pip_setting("index-url")
+    if index and "UV_DEFAULT_INDEX" not in os.environ:
+        settings["UV_DEFAULT_INDEX"] = index
+    links = pip_setting("find-links")
+    if links and "UV_FIND_LINKS" not in os.environ:
+        settings["UV_FIND_LINKS"] = ",".join(links.split())
+    command = [
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--python",
+        sys.executable,
+        "--compile-bytecode",
+    ]
+    run(*command, *arguments, **settings)
+
+
+def install_torch() -> None:
+    """The CPU build of torch, or a refusal that says how to get one."""
+    index = os.environ.get("TORCH_INDEX")
+    try:
+        if index:
+            install("--index-url", index, "torch")
+        elif wheel_version := torch_on_disk():
+            install(f"torch=={wheel_version}")
+        elif platform.system() == "Darwin":
+            install("torch")  # the only build there is has no CUDA
+        else:
+            install("--torch-backend", "cpu", "torch")
+    except subprocess.CalledProcessError as error:
+        sys.exit(
+            "no CPU build of torch could be installed.\n"
+            "Set TORCH_INDEX to a package index that has one, or pip's `find-links` to a folder of wheels "
+            f"with one for Python {platform.python_version()}. (exit code {error.returncode})"
+        )
+
+
+def torch_on_disk() -> str | None:
+    """The newest torch for this Python among the folders of wheels that pip looks in."""
+    from packaging.tags import sys_tags
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    supported = set(sys_tags())
+    versions = []
+    for folder in (pip_setting("find-links") or "").split():
+        for path in Path(folder.removeprefix("file://")).glob("torch-*.whl"):
+            try:
+                _, version, _, tags = parse_wheel_filename(path.name)
+            except InvalidWheelFilename:
+                continue
+            if tags & supported:
+                versions.append(version)
+    return str(max(versions)) if versions else None
+
+
+def example_requirements() -> list[str]:
+    import yaml
+
+    bentofile = yaml.safe_load((EXAMPLE / "bentofile.yaml").read_text(encoding="utf-8"))
+    return [line for line in bentofile["python"]["packages"] if line != "torch"]
+
+
+def pip_setting(name: str) -> str | None:
+    """A setting of pip: from its variable, or its configuration files."""
+    variable = "PIP_" + name.upper().replace("-", "_")
+    if os.environ.get(variable):
+        return os.environ[variable]
+    result = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "get", f"global.{name}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return result.stdout.strip() or None
+
+
+def run(*command: str, **settings: str) -> None:
+    subprocess.run(command, check=True, env={**os.environ, **settings})
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except subprocess.CalledProcessError as failed:
+        sys.exit(failed.returncode)

@@ -1,0 +1,86 @@
+"""Small projects, written by the test that needs them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from bento_cli.bentofile import load_bentofile
+from bento_cli.discovery import Discovery, discover
+from bento_cli.errors import InputError, Problem
+from bento_cli.slicing import Slice, slice_service
+from bento_cli.source import Project
+
+PROJECTS = Path(__file__).parents[1] / "projects"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "controlnet"
+
+Files = Mapping[str, str]
+WriteProject = Callable[[Files], Path]
+Discover = Callable[..., Discovery]
+Problems = Callable[..., list[str]]
+SliceOf = Callable[..., Slice]
+BentofileProblems = Callable[[str], list[str]]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteProject:
+    """`project({"service.py": "..."})`: a folder with these files, which is the current one from then on."""
+    root = tmp_path / "project"
+
+    def write(files: Files) -> Path:
+        for name, text in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(textwrap.dedent(text).lstrip("\n"), encoding="utf-8")
+        monkeypatch.chdir(root)
+        return root
+
+    return write
+
+
+@pytest.fixture
+def discovered(project: WriteProject) -> Discover:
+    """`discovered({"service.py": "..."}, "service:Entry")`: what is found in such a project."""
+
+    def find(files: Files, service: str = "service:Entry") -> Discovery:
+        root = project(files)
+        return discover(Project(root), service, lambda message: Problem(root / "bentofile.yaml", 1, message))
+
+    return find
+
+
+@pytest.fixture
+def problems(discovered: Discover) -> Problems:
+    """`problems({"service.py": "..."})`: all that is wrong with such a project's services."""
+
+    def find(files: Files, service: str = "service:Entry") -> list[str]:
+        with pytest.raises(InputError) as caught:
+            discovered(files, service)
+        return [str(problem) for problem in caught.value.problems]
+
+    return find
+
+
+@pytest.fixture
+def sliced(discovered: Discover) -> SliceOf:
+    """`sliced({"service.py": "..."}, "Entry")`: the slice of one service of such a project."""
+
+    def slice_of(files: Files, service: str = "Entry", entry: str = "service:Entry") -> Slice:
+        discovery = discovered(files, entry)
+        return slice_service(Project(Path.cwd()), discovery, service)
+
+    return slice_of
+
+
+@pytest.fixture
+def bentofile_problems(project: WriteProject) -> BentofileProblems:
+    """All that is wrong with a bentofile of that text."""
+
+    def find(text: str) -> list[str]:
+        with pytest.raises(InputError) as caught:
+            load_bentofile(project({"bentofile.yaml": text}))
+        return [str(problem) for problem in caught.value.problems]
+
+    return find

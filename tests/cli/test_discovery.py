@@ -1,0 +1,733 @@
+"""From the source to the graph: what is found, and what is refused, with nothing imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import EXAMPLE, PROJECTS, Discover, Problems
+
+from bento_cli.discovery import Discovery, discover
+from bento_cli.errors import InputError, Problem
+from bento_cli.source import Project
+from bentoml._graph import Edge
+
+
+def names(discovery: Discovery) -> list[str]:
+    return [node.name for node in discovery.graph]
+
+
+def in_project(name: str, service: str) -> Discovery:
+    root = PROJECTS / name
+    return discover(Project(root), service, lambda message: Problem(root / "bentofile.yaml", 1, message))
+
+
+def test_the_examples_graph_is_found() -> None:
+    graph = discover(Project(EXAMPLE), "service:ControlNet", lambda m: Problem(EXAMPLE, 1, m)).graph
+
+    assert [(node.name, node.target, node.endpoints) for node in graph] == [
+        ("SDXLControlNetService", "service:SDXLControlNetService", ("generate",)),
+        ("ControlNet", "service:ControlNet", ("generate",)),
+    ]
+    assert graph.services["ControlNet"].dependencies == (
+        Edge(attribute="controlnet_service", service="SDXLControlNetService"),
+    )
+
+
+def test_the_examples_configuration_is_read() -> None:
+    graph = discover(Project(EXAMPLE), "service:ControlNet", lambda m: Problem(EXAMPLE, 1, m)).graph
+
+    assert graph.services["SDXLControlNetService"].config == {
+        "traffic": {"timeout": 600},
+        "workers": 1,
+        "resources": {"gpu": "1", "gpu_type": "nvidia-l4"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("imports", "service", "api"),
+    [
+        ("import bentoml", "bentoml.service", "bentoml.api"),
+        ("import bentoml", "bentoml.service()", "bentoml.api()"),
+        ("import bentoml", "bentoml.service(workers=2)", 'bentoml.api(route="/x")'),
+        ("import bentoml as b", "b.service", "b.api"),
+        ("from bentoml import service, api", "service", "api"),
+        ("from bentoml import service as s, api as a", "s()", "a"),
+        ("import bentoml\nmark = bentoml.service", "mark", "bentoml.api"),
+        ("import bentoml\nsmall = bentoml.service(workers=1)", "small", "bentoml.api"),
+    ],
+)
+def test_a_service_is_marked_by(discovered: Discover, imports: str, service: str, api: str) -> None:
+    text = f"{imports}\n\n@{service}\nclass Entry:\n    @{api}\n    def predict(self): ...\n"
+
+    assert discovered({"service.py": text}).graph.services["Entry"].endpoints == ("predict",)
+
+
+def test_a_dependency_is_declared_with_what_was_imported_under_another_name(discovered: Discover) -> None:
+    text = """
+        from bentoml import depends as needs, service
+
+        @service
+        class Leaf: ...
+
+        Alias = Leaf
+
+        @service
+        class Entry:
+            leaf: Leaf = needs(on=Alias)
+        """
+
+    assert discovered({"service.py": text}).graph.peers("Entry") == ("Leaf",)
+
+
+def test_services_are_found_over_modules_and_packages() -> None:
+    discovery = in_project("services-over-files", "entry.api:Entry")
+
+    assert {node.name: node.target for node in discovery.graph} == {
+        "Embedder": "models.embedding.service:Embedder",
+        "Ranker": "models.ranking:Ranker",
+        "Entry": "entry.api:Entry",
+    }
+
+
+def test_modules_below_src_are_named_as_they_are_imported() -> None:
+    discovery = in_project("src-layout", "shop.service:Shop")
+
+    assert [node.target for node in discovery.graph] == ["shop.stock:Stock", "shop.service:Shop"]
+
+
+def test_a_diamonds_leaf_is_found_once() -> None:
+    discovery = in_project("diamond", "service:Entry")
+
+    assert names(discovery) == ["Leaf", "Left", "Right", "Entry"]
+    assert discovery.graph.dependents("Leaf") == ("Left", "Right")
+
+
+def test_a_chain_comes_with_its_end_first(discovered: Discover) -> None:
+    services = ["import bentoml", "@bentoml.service\nclass S0: ..."]
+    services += [f"@bentoml.service\nclass S{i}:\n    x = bentoml.depends(S{i - 1})" for i in range(1, 2000)]
+
+    discovery = discovered({"service.py": "\n".join(services)}, "service:S1999")
+
+    assert names(discovery) == [f"S{i}" for i in range(2000)]
+
+
+def test_a_project_whose_modules_raise_is_read_and_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECTS / "module-that-raises")
+
+    discovery = in_project("module-that-raises", "service:Entry")
+
+    assert names(discovery) == ["Leaf", "Entry"]
+    assert not Path("written-by-the-module").exists()
+
+
+def test_endpoints_and_dependencies_are_inherited(discovered: Discover) -> None:
+    files = {
+        "service.py": """
+            import bentoml
+            from base import Base
+
+            @bentoml.service
+            class Entry(Base):
+                @bentoml.api
+                def own(self): ...
+            """,
+        "base.py": """
+            import bentoml
+
+            @bentoml.service
+            class Leaf: ...
+
+            class Root:
+                leaf = bentoml.depends(Leaf)
+
+                @bentoml.api
+                def first(self): ...
+
+            class Base(Root):
+                @bentoml.api
+                def second(self): ...
+            """,
+    }
+
+    node = discovered(files).graph.services["Entry"]
+
+    assert node.endpoints == ("first", "second", "own")
+    assert node.dependencies == (Edge(attribute="leaf", service="Leaf"),)
+
+
+def test_what_a_class_overrides_is_not_inherited(discovered: Discover) -> None:
+    text = """
+        import bentoml
+
+        @bentoml.service
+        class Old: ...
+
+        @bentoml.service
+        class New: ...
+
+        class Base:
+            leaf = bentoml.depends(Old)
+
+            @bentoml.api
+            def predict(self): ...
+
+        @bentoml.service
+        class Entry(Base):
+            leaf = bentoml.depends(New)
+
+            def predict(self): ...
+        """
+
+    discovery = discovered({"service.py": text})
+
+    assert names(discovery) == ["New", "Entry"]
+    assert discovery.graph.services["Entry"].endpoints == ()
+
+
+def test_classes_that_inherit_from_each_other_are_read_to_an_end(discovered: Discover) -> None:
+    text = "import bentoml\n@bentoml.service\nclass Entry(Other): ...\nclass Other(Entry): ...\n"
+
+    assert names(discovered({"service.py": text})) == ["Entry"]
+
+
+def test_a_dependency_may_have_several_names_and_stand_under_a_condition(discovered: Discover) -> None:
+    text = """
+        import bentoml
+
+        @bentoml.service
+        class Leaf: ...
+
+        SHARED = bentoml.depends(Leaf)
+
+        @bentoml.service
+        class Entry:
+            a = b = bentoml.depends(Leaf)
+            if True:
+                c = bentoml.depends(Leaf)
+            d = SHARED
+        """
+
+    edges = discovered({"service.py": text}).graph.services["Entry"].dependencies
+
+    assert [edge.attribute for edge in edges] == ["a", "b", "c", "d"]
+
+
+def test_external_dependencies_are_edges_out_of_the_graph(discovered: Discover) -> None:
+    text = """
+        import bentoml
+        from iris_client import Iris
+
+        URL = "http://192.168.1.1:3000"
+
+        @bentoml.service
+        class Typed: ...
+
+        @bentoml.service
+        class Entry:
+            a = bentoml.depends(url=URL)
+            b = bentoml.depends(None, deployment="iris", cluster="east")
+            c = bentoml.depends(Typed, url="https://<iris.example>")
+            d = bentoml.depends(Iris, deployment="iris")
+        """
+
+    discovery = discovered({"service.py": text})
+
+    assert names(discovery) == ["Entry"]
+    assert discovery.graph.services["Entry"].dependencies == (
+        Edge(attribute="a", url="http://192.168.1.1:3000"),
+        Edge(attribute="b", deployment="iris", cluster="east"),
+        Edge(attribute="c", service="Typed", url="https://<iris.example>"),
+        Edge(attribute="d", deployment="iris"),
+    )
+
+
+def test_an_address_that_is_computed_is_noted_and_shown_as_it_is_written(discovered: Discover) -> None:
+    text = """
+        import os
+        import bentoml
+
+        @bentoml.service
+        class Entry:
+            iris = bentoml.depends(url=os.environ["IRIS"])
+        """
+
+    discovery = discovered({"service.py": text})
+
+    [edge] = discovery.graph.services["Entry"].dependencies
+    assert edge.url == "os.environ['IRIS']"
+    assert [str(note) for note in discovery.unknown] == [
+        "service.py:6: `url` of `depends()` is not known before the service starts"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("{'timeout': 60}", {"timeout": 60}),
+        ("dict(timeout=60)", {"timeout": 60}),
+        ("{'timeout': 60 * 10}", {"timeout": 600}),
+        ("{'timeout': 2 * MINUTE}", {"timeout": 120}),
+        ("{**TRAFFIC, 'max_concurrency': 5}", {"timeout": 30, "max_concurrency": 5}),
+        ("TRAFFIC", {"timeout": 30}),
+        ("settings.TRAFFIC", {"timeout": 90}),
+        ("{'timeout': ANNOTATED}", {"timeout": 7}),
+        ("{'timeout': FOREIGN}", {"timeout": 90}),
+    ],
+)
+def test_an_argument_is_known_from(discovered: Discover, argument: str, expected: object) -> None:
+    files = {
+        "service.py": f"""
+            import bentoml
+            import settings
+            from settings import TIMEOUT as FOREIGN
+
+            MINUTE = 60
+            TRAFFIC = {{"timeout": 30}}
+            ANNOTATED: int = 7
+
+            @bentoml.service(traffic={argument})
+            class Entry: ...
+            """,
+        "settings.py": "TIMEOUT = 90\nTRAFFIC = {'timeout': TIMEOUT}",
+    }
+
+    assert discovered(files).graph.services["Entry"].config == {"traffic": expected}
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "int(os.environ['WORKERS'])",
+        "MANY",
+        "TWICE",
+        "LOOP",
+        "CHANGED",
+        "EXTENDED",
+        "unknown",
+        "2 ** 8",
+        "'a' * 3",
+        "{[1]: 2}",
+        "1 / 0",
+        "[*range(3)]",
+        "{**MANY}",
+        "f'{1}'",
+    ],
+)
+def test_an_argument_that_is_computed_is_noted(discovered: Discover, argument: str) -> None:
+    text = f"""
+        import os
+        import bentoml
+
+        MANY = os.cpu_count()
+        TWICE = 1
+        TWICE = 2
+        LOOP = LOOP2
+        LOOP2 = LOOP
+        CHANGED = {{}}
+        CHANGED["a"] = 1
+        EXTENDED = []
+        EXTENDED.append(1)
+
+        @bentoml.service(workers={argument})
+        class Entry: ...
+        """
+
+    discovery = discovered({"service.py": text})
+
+    assert discovery.graph.services["Entry"].config == {}
+    assert [str(note) for note in discovery.unknown] == [
+        "service.py:14: `workers` of Entry is not known before the service starts"
+    ]
+
+
+def test_names_that_two_modules_bind_to_each_other_are_computed(discovered: Discover) -> None:
+    files = {
+        "service.py": "import bentoml, other\nX = [other.X]\n@bentoml.service(workers=X)\nclass Entry: ...",
+        "other.py": "import service\nX = [service.X]",
+    }
+
+    assert discovered(files).computed == {"Entry"}
+
+
+def test_only_the_service_whose_configuration_is_computed_counts_as_such(discovered: Discover) -> None:
+    text = """
+        import os
+        import bentoml
+
+        @bentoml.service(workers=os.cpu_count())
+        class Leaf: ...
+
+        @bentoml.service(image=bentoml.images.Image(), labels={"team": "a"})
+        class Entry:
+            leaf = bentoml.depends(Leaf)
+        """
+
+    discovery = discovered({"service.py": text})
+
+    assert discovery.computed == {"Leaf"}
+    assert [str(note) for note in discovery.unknown] == [
+        "service.py:7: `image` of Entry is not acted on: bentofile.yaml says what its image holds",
+        "service.py:4: `workers` of Leaf is not known before the service starts",
+    ]
+
+
+def test_arguments_that_are_unpacked_are_read(discovered: Discover) -> None:
+    text = """
+        import bentoml
+
+        COMMON = {"workers": 2, "traffic": {"timeout": 5}}
+
+        @bentoml.service(**COMMON, threads=3)
+        class Entry: ...
+        """
+
+    config = discovered({"service.py": text}).graph.services["Entry"].config
+
+    assert config == {"workers": 2, "traffic": {"timeout": 5}, "threads": 3}
+
+
+def test_what_a_decorator_says_beside_the_configuration(discovered: Discover) -> None:
+    text = '''
+        import bentoml
+
+        @bentoml.service(
+            name="classifier",
+            envs=[{"name": "TOKEN"}, {"name": "MODE", "value": "fast", "stage": "build"}],
+            labels={"team": "vision"},
+        )
+        class Entry:
+            """Says what is on a picture."""
+        '''
+
+    node = discovered({"service.py": text}).graph.services["classifier"]
+
+    assert node.envs == (
+        {"name": "TOKEN", "value": "", "stage": "all"},
+        {"name": "MODE", "value": "fast", "stage": "build"},
+    )
+    assert (node.labels, node.description) == ({"team": "vision"}, "Says what is on a picture.")
+
+
+def test_a_dependency_goes_by_the_name_that_the_other_service_gives_itself(discovered: Discover) -> None:
+    text = """
+        import bentoml
+
+        @bentoml.service(name="classifier")
+        class Leaf: ...
+
+        @bentoml.service
+        class Entry:
+            leaf = bentoml.depends(Leaf)
+        """
+
+    assert discovered({"service.py": text}).graph.peers("Entry") == ("classifier",)
+
+
+SERVICE = "import bentoml\n\n@bentoml.service\nclass Entry: ...\n"
+
+
+@pytest.mark.parametrize("service", ["service", "service.py", "service.py:Entry", "service:Entry"])
+def test_the_entry_may_be_named_by(discovered: Discover, service: str) -> None:
+    assert discovered({"service.py": SERVICE}, service).graph.entry == "Entry"
+
+
+def test_the_entry_may_be_one_that_its_module_only_imports(discovered: Discover) -> None:
+    files = {"service.py": "from app.entry import Entry", "app/entry.py": SERVICE}
+
+    assert discovered(files, "service").graph.services["Entry"].target == "app.entry:Entry"
+
+
+@pytest.mark.parametrize(
+    ("service", "expected"),
+    [
+        ("servce:Entry", "no module 'servce' in this project, did you mean `service`?"),
+        ("other:Entry", "no module 'other' in this project; modules: app, service"),
+        ("app.servce:A", "no module 'app.servce' in this project, did you mean `app.service`?"),
+        ("service:Entri", "service.py has no service 'Entri', did you mean `Entry`?"),
+        ("service:Plain", "service.py has no service 'Plain'; services: Other, Entry"),
+        ("service", "name one of service.py, as `module:Class`; services: Other, Entry"),
+        ("app.service", "name one of service.py, as `module:Class`; services: none"),
+    ],
+)
+def test_an_entry_that_names_nothing(problems: Problems, service: str, expected: str) -> None:
+    files = {
+        "service.py": """
+            import bentoml
+
+            class Plain: ...
+
+            @bentoml.service
+            class Other: ...
+
+            @bentoml.service
+            class Entry: ...
+            """,
+        "app/__init__.py": "",
+        "app/service.py": "",
+    }
+
+    assert problems(files, service) == [f"bentofile.yaml:1: service {service!r}: {expected}"]
+
+
+def test_services_in_a_circle() -> None:
+    with pytest.raises(InputError, match="services depend on each other in a circle: First → Second → First"):
+        in_project("cycle", "first:First")
+
+
+def test_a_service_that_depends_on_itself_is_a_circle(problems: Problems) -> None:
+    text = "import bentoml\n@bentoml.service\nclass Entry:\n    me = bentoml.depends(Entry)\n"
+
+    assert problems({"service.py": text}) == [
+        "service.py:3: services depend on each other in a circle: Entry → Entry"
+    ]
+
+
+def test_two_services_of_one_name(problems: Problems) -> None:
+    files = {
+        "service.py": """
+            import bentoml
+            import other
+
+            @bentoml.service
+            class Leaf: ...
+
+            @bentoml.service
+            class Entry:
+                a = bentoml.depends(Leaf)
+                b = bentoml.depends(other.Leaf)
+            """,
+        "other.py": "import bentoml\n\n@bentoml.service\nclass Leaf: ...\n",
+    }
+
+    assert problems(files) == [
+        "other.py:4: a second service named 'Leaf'; the first is at service.py:5; rename one"
+    ]
+
+
+def test_two_services_whose_names_make_one_variable(problems: Problems) -> None:
+    text = """
+        import bentoml
+
+        @bentoml.service(name="image-net")
+        class A: ...
+
+        @bentoml.service(name="image_net")
+        class B: ...
+
+        @bentoml.service
+        class Entry:
+            a = bentoml.depends(A)
+            b = bentoml.depends(B)
+        """
+
+    assert problems({"service.py": text}) == [
+        "service.py:7: 'image_net' and 'image-net' (service.py:4) would share BENTOML_PEER_IMAGE_NET; "
+        "rename one"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("url='http://a', deployment='b'", "`depends()` takes `url=` or `deployment=`, not both"),
+        ("url='http://a', cluster='b'", "`depends(cluster=)` goes with `deployment=`"),
+        ("", "`depends()` needs a service, `url=` or `deployment=`"),
+        ("None", "`depends()` needs a service, `url=` or `deployment=`"),
+        ("url=5", "`url` of `depends()`: expected text, found 5"),
+    ],
+)
+def test_a_dependency_that_leads_nowhere(problems: Problems, arguments: str, expected: str) -> None:
+    text = f"""
+        import bentoml
+
+        @bentoml.service
+        class Entry:
+            leaf = bentoml.depends({arguments})
+        """
+
+    assert f"service.py:5: {expected}" in problems({"service.py": text})
+
+
+@pytest.mark.parametrize("on", ["Plain", "np.array", "'Entry'", "typed.Entry", "[Plain]", "missing"])
+def test_a_dependency_on_what_is_no_service(problems: Problems, on: str) -> None:
+    text = f"""
+        from typing import TYPE_CHECKING
+        import bentoml
+        import numpy as np
+
+        if TYPE_CHECKING:
+            import typed
+
+        class Plain: ...
+
+        @bentoml.service
+        class Entry:
+            leaf = bentoml.depends({on})
+        """
+
+    assert problems({"service.py": text, "typed.py": SERVICE}) == [
+        f"service.py:12: `{on}` is no class marked with `@bentoml.service` in this project"
+    ]
+
+
+def test_a_dependency_inside_a_list_is_refused(problems: Problems) -> None:
+    text = """
+        import bentoml
+
+        @bentoml.service
+        class Leaf: ...
+
+        @bentoml.service
+        class Entry:
+            leaves = [bentoml.depends(Leaf)]
+        """
+
+    assert problems({"service.py": text}) == [
+        "service.py:8: `depends()` works as `name = bentoml.depends(...)` in a class's body only"
+    ]
+
+
+def test_a_dependency_that_is_made_in_a_method_is_refused(problems: Problems) -> None:
+    text = """
+        import bentoml
+
+        @bentoml.service
+        class Leaf: ...
+
+        @bentoml.service
+        class Entry:
+            def __init__(self):
+                self.leaf = bentoml.depends(Leaf)
+        """
+
+    assert problems({"service.py": text}) == [
+        "service.py:9: `depends()` works as `name = bentoml.depends(...)` in a class's body only"
+    ]
+
+
+CALLS = """
+    import asyncio
+    import bentoml
+    {imports}
+
+    @bentoml.service
+    class Leaf{bases}:
+        @bentoml.api
+        def predict(self): ...
+
+        def helper(self): ...
+
+    @bentoml.service
+    class Entry:
+        leaf = bentoml.depends(Leaf)
+
+        @bentoml.api
+        async def call(self):
+            return await asyncio.to_thread(self.leaf.{method})
+    """
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("predcit", "service.py:18: Leaf has no endpoint 'predcit', did you mean `predict`?"),
+        ("helper", "service.py:18: Leaf has no endpoint 'helper'; its endpoints: predict"),
+    ],
+)
+def test_a_method_that_the_other_service_does_not_have(
+    problems: Problems, method: str, expected: str
+) -> None:
+    text = CALLS.format(imports="", bases="", method=method)
+
+    assert problems({"service.py": text}) == [expected]
+
+
+@pytest.mark.parametrize("method", ["predict", "to_async", "is_ready"])
+def test_a_method_that_the_other_service_has(discovered: Discover, method: str) -> None:
+    text = CALLS.format(imports="", bases="(object)", method=method)
+
+    assert names(discovered({"service.py": text})) == ["Leaf", "Entry"]
+
+
+def test_nobody_knows_the_methods_of_a_base_class_from_elsewhere(discovered: Discover) -> None:
+    text = CALLS.format(imports="from library import Base", bases="(Base)", method="from_the_base")
+
+    assert names(discovered({"service.py": text})) == ["Leaf", "Entry"]
+
+
+def test_the_methods_of_an_external_service_are_checked_where_its_class_is_given(problems: Problems) -> None:
+    text = """
+        import bentoml
+
+        @bentoml.service
+        class Iris:
+            @bentoml.api
+            def predict(self): ...
+
+        @bentoml.service
+        class Entry:
+            iris = bentoml.depends(Iris, url="http://iris:3000")
+
+            def call(self):
+                return self.iris.predcit()
+        """
+
+    assert problems({"service.py": text}) == [
+        "service.py:13: Iris has no endpoint 'predcit', did you mean `predict`?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("name=5", "`name` of Entry: expected text, found the number 5"),
+        ("name=str(5)", "`name` of Entry must be a literal"),
+        ("labels={'a': 1}", "`labels.a` of Entry: expected text, found the number 1"),
+        ("labels={'a=b': 'c'}", "`labels.a=b` of Entry: 'a=b': expected a label's key"),
+        (r"labels={'a': 'b\nc'}", "`labels.a` of Entry: expected one line of text"),
+        ("envs=['A=1']", "`envs.0` of Entry: expected keys and values, found the text 'A=1'"),
+        ("envs=[{'name': '2A'}]", "`envs.0.name` of Entry: '2A' is no name of a variable"),
+        (r"envs=[{'name': 'A', 'value': 'b\nc'}]", "`envs.0.value` of Entry: expected one line of text"),
+    ],
+)
+def test_what_a_decorator_may_not_say(problems: Problems, argument: str, expected: str) -> None:
+    text = f"import bentoml\n@bentoml.service({argument})\nclass Entry: ..."
+
+    [problem] = problems({"service.py": text})
+
+    assert problem.startswith(f"service.py:2: {expected}")
+
+
+def test_all_problems_come_at_once(problems: Problems) -> None:
+    files = {
+        "service.py": """
+            import bentoml
+            from other import Other
+
+            @bentoml.service(labels={"a": 1})
+            class Entry:
+                a = bentoml.depends()
+                b = bentoml.depends(Missing)
+                c = bentoml.depends(Other)
+
+                def call(self):
+                    return self.c.nothing()
+            """,
+        "other.py": """
+            import bentoml
+            import service
+
+            @bentoml.service
+            class Other:
+                entry = bentoml.depends(service.Entry)
+            """,
+    }
+
+    assert [problem.partition(": ")[0] for problem in problems(files)] == [
+        "service.py:4",
+        "service.py:5",
+        "service.py:6",
+        "service.py:7",
+        "service.py:11",
+    ]

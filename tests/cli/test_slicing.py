@@ -1,0 +1,566 @@
+"""Which installed modules a service needs, and which are only imported beside it."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+from tests.cli.conftest import EXAMPLE, PROJECTS, SliceOf
+
+from bento_cli.discovery import discover
+from bento_cli.errors import Problem
+from bento_cli.slicing import Slice, slice_service
+from bento_cli.source import Project
+
+
+def slices(name: str, entry: str) -> dict[str, Slice]:
+    root = PROJECTS / name
+    project = Project(root)
+    discovery = discover(project, entry, lambda message: Problem(root, 1, message))
+    return {node.name: slice_service(project, discovery, node.name) for node in discovery.graph}
+
+
+def two_services(top: str, *, entry: str = "pass", other: str = "pass") -> dict[str, str]:
+    """A file with some code at its top, and two services with a method of the code given."""
+    text = """\
+import bentoml
+{top}
+
+@bentoml.service
+class Other:
+    @bentoml.api
+    def run(self, x):
+{other}
+
+@bentoml.service
+class Entry:
+    other = bentoml.depends(Other)
+
+    @bentoml.api
+    def call(self, x):
+{entry}
+"""
+    indented = {"entry": textwrap.indent(entry, " " * 8), "other": textwrap.indent(other, " " * 8)}
+    return {"service.py": text.format(top=textwrap.dedent(top), **indented)}
+
+
+def test_each_service_of_the_example_gets_its_own_modules() -> None:
+    project = Project(EXAMPLE)
+    discovery = discover(project, "service:ControlNet", lambda message: Problem(EXAMPLE, 1, message))
+
+    gpu = slice_service(project, discovery, "SDXLControlNetService")
+    cpu = slice_service(project, discovery, "ControlNet")
+
+    assert gpu.reached == {
+        "PIL": "service.py:7: `PIL`",
+        "diffusers": "service.py:11: `ControlNetModel`",
+        "numpy": "service.py:6: `np`",
+        "torch": "service.py:10: `torch`",
+    }
+    assert cpu.reached == {
+        "PIL": "service.py:8: `PIL_Image`",
+        "cv2": "service.py:5: `cv2`",
+        "numpy": "service.py:6: `np`",
+    }
+    assert (gpu.absent, cpu.absent) == ({"cv2"}, {"diffusers", "torch"})
+
+
+def test_services_over_files_get_what_their_own_files_use() -> None:
+    found = slices("services-over-files", "entry.api:Entry")
+
+    assert {name: set(part.reached) for name, part in found.items()} == {
+        "Embedder": {"torch"},
+        "Ranker": {"numpy", "faiss"},
+        "Entry": set(),
+    }
+
+
+def test_the_modules_that_a_service_loads_are_listed() -> None:
+    found = slices("services-over-files", "entry.api:Entry")
+
+    assert set(found["Ranker"].modules) == {
+        "models",
+        "models.embedding",
+        "models.embedding.service",
+        "models.ranking",
+        "models.settings",
+        "models.vectors",
+    }
+
+
+def test_a_place_is_named_below_the_projects_folder() -> None:
+    found = slices("services-over-files", "entry.api:Entry")
+
+    assert found["Embedder"].reached["torch"] == "models/embedding/service.py:2: `torch`"
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        "import torch\nDTYPE = torch.float16",
+        "import torch\nDTYPE: torch.dtype = torch.float16",
+        "import torch\nA, B = torch.float16, torch.float32",
+        "import torch\nKINDS = {'half': torch.float16, torch.int8: [torch.int8]}",
+        "import torch\nLoader = torch.utils.data.DataLoader[torch.Tensor]",
+        "import torch\nEither = int | torch.Tensor",
+        "import torch\nlazily = lambda: torch.zeros(1)",
+        "import torch\nclass Net(torch.nn.Module):\n    size: torch.Size\n    kind = torch.float16",
+        "import torch\n@torch.no_grad()\ndef f(x: torch.Tensor = torch.float16) -> torch.Tensor: ...",
+        "import torch\n@torch.compile\ndef f(): return torch.zeros(1)",
+        "import torch\n@torch.library.custom_op('a::b', mutates_args=())\ndef f(): ...",
+        "from torch import no_grad\n@no_grad()\ndef f(): ...",
+        "from torch import Tensor\nx: Tensor",
+        "import torch.nn as nn\nclass Net(nn.Module): ...",
+        "from torch import nn",
+        "import torch\nif False:\n    x = torch.float16",
+        "import torch\ntry:\n    x = torch.float16\nexcept AttributeError:\n    pass",
+    ],
+)
+def test_mere_naming_while_loading_keeps_nothing(sliced: SliceOf, top: str) -> None:
+    part = sliced(two_services(top, other="return torch.zeros(1)"))
+
+    assert (dict(part.reached), part.absent) == ({}, {"torch"})
+
+
+@pytest.mark.parametrize(
+    ("top", "line"),
+    [
+        ("import torch\nDEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'", 2),
+        ("import torch\nDEVICE = torch.device('cpu')", 2),
+        ("import torch\ntorch.set_num_threads(1)", 2),
+        ("import torch\ntorch.backends.cudnn.benchmark = True", 2),
+        ("import torch\ntorch.x[0] = 1", 2),
+        ("import torch\nKINDS = [torch.zeros(1)]", 2),
+        ("import torch\na, b = torch.finfo", 2),
+        ("import torch\nif torch.version: ...", 2),
+        ("import torch\nfor x in torch.all: ...", 2),
+        ("import torch\nwith torch.no_grad(): ...", 2),
+        ("import torch\nassert torch.x", 2),
+        ("import torch\nx = 1\nx += torch.one", 2),
+        ("import torch\nmatch torch.x:\n    case 1: ...", 2),
+        ("import torch\ndef f(x=torch.zeros(1)): ...", 2),
+        ("import torch\ndef f(*, x=torch.zeros(1)): ...", 2),
+        ("import torch\n@torch.op(torch.zeros(1))\ndef f(): ...", 2),
+        ("import torch\nclass Net(torch.make()): ...", 2),
+        ("import torch\nclass Net(metaclass=torch.Meta): ...", 2),
+        ("import torch\nclass Net:\n    size = torch.zeros(1)", 2),
+        ("import torch\nclass Net:\n    if True:\n        size = torch.zeros(1)", 2),
+        ("import torch\nTEXT = f'{torch.__version__}'", 2),
+        ("import torch\ndef helper(): return torch.zeros(1)\nX = helper()", 2),
+        ("import torch\ndef mark(f):\n    torch.x()\n    return f\n@mark\ndef f(): ...", 2),
+        ("import torch\ndef mark(x): return torch.jit(x)\n@mark(1)\nclass Net: ...", 2),
+        ("from torch import *", 2),
+    ],
+)
+def test_real_use_while_loading_keeps_a_module(sliced: SliceOf, top: str, line: int) -> None:
+    part = sliced(two_services(top))
+
+    assert part.reached["torch"].startswith(f"service.py:{line}: ")
+
+
+def test_what_the_body_of_another_services_class_computes_is_used_while_loading(sliced: SliceOf) -> None:
+    text = """
+        import bentoml, torch
+
+        @bentoml.service
+        class Other:
+            device = torch.device("cuda")
+
+        @bentoml.service
+        class Entry:
+            other = bentoml.depends(Other)
+        """
+
+    assert set(sliced({"service.py": text}).reached) == {"torch"}
+
+
+def test_the_annotations_of_a_pydantic_model_are_used_while_loading(sliced: SliceOf) -> None:
+    top = """
+        from __future__ import annotations
+        import numpy as np
+        import torch
+        from pydantic import BaseModel
+
+        class Base(BaseModel): ...
+
+        class Plain:
+            x: torch.Tensor
+
+        class Request(Base):
+            x: np.ndarray
+        """
+
+    part = sliced(two_services(top))
+
+    assert (set(part.reached), part.absent) == ({"numpy"}, {"torch"})
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "return torch.zeros(1)",
+        "return helper()",
+        "return Net().forward()",
+        "return KINDS['half']",
+        "return TABLE['f']()",
+        "def inner():\n    return torch.zeros(1)\nreturn inner()",
+        "import torch\nreturn torch.zeros(1)",
+        "from torch import zeros\nreturn zeros(1)",
+        "x: torch.Tensor = x",
+        "return [torch.zeros(i) for i in x]",
+        "return lambda: torch.zeros(1)",
+        "import importlib\nreturn importlib.import_module('torch.nn')",
+        "return __import__('torch')",
+    ],
+)
+def test_a_services_method_reaches_a_module(sliced: SliceOf, code: str) -> None:
+    top = """
+        import torch
+
+        KINDS = {"half": torch.float16}
+        TABLE = {}
+        TABLE["f"] = lambda: torch.zeros(1)
+
+        def helper():
+            return deeper()
+
+        def deeper():
+            return torch.zeros(1)
+
+        class Net(torch.nn.Module):
+            def forward(self):
+                return torch.zeros(1)
+        """
+
+    assert set(sliced(two_services(top, entry=code)).reached) == {"torch"}
+
+
+@pytest.mark.parametrize(
+    "annotation", ["np.ndarray", "'np.ndarray'", "list['np.ndarray']", "'list[np.ndarray]'"]
+)
+def test_annotations_of_an_endpoint_reach_a_module(sliced: SliceOf, annotation: str) -> None:
+    text = f"""
+        import bentoml
+        import numpy as np
+
+        @bentoml.service
+        class Entry:
+            @bentoml.api
+            def call(self, x: {annotation}) -> int: ...
+        """
+
+    assert set(sliced({"service.py": text}).reached) == {"numpy"}
+
+
+def test_a_text_that_is_no_annotation_reaches_nothing(sliced: SliceOf) -> None:
+    part = sliced(two_services("import torch", entry="return ['torch', x['torch']]", other="torch.zeros(1)"))
+
+    assert part.reached == {}
+
+
+def test_what_only_the_dependency_needs_is_left_to_it(sliced: SliceOf) -> None:
+    files = two_services(
+        "import torch\nimport cv2", entry="return cv2.Canny(x)", other="return torch.zeros(1)"
+    )
+
+    assert set(sliced(files, "Entry").reached) == {"cv2"}
+    assert set(sliced(files, "Other").reached) == {"torch"}
+
+
+def test_the_annotation_of_a_dependency_reaches_nothing_of_its_service(sliced: SliceOf) -> None:
+    text = """
+        import bentoml, torch
+        from bentoml import depends as needs
+
+        @bentoml.service
+        class Other:
+            def run(self): return torch.zeros(1)
+
+        @bentoml.service
+        class Entry:
+            other: Other = needs(on=Other)
+            remote = needs(Other, url="http://other:3000")
+        """
+
+    assert sliced({"service.py": text}).reached == {}
+
+
+def test_the_code_of_a_base_class_counts_even_when_it_is_a_service(sliced: SliceOf) -> None:
+    files = {
+        "service.py": """
+            import bentoml
+            from base import Base
+
+            @bentoml.service
+            class Entry(Base): ...
+            """,
+        "base.py": """
+            import bentoml, torch
+
+            @bentoml.service
+            class Base:
+                def run(self): return torch.zeros(1)
+            """,
+    }
+
+    assert set(sliced(files).reached) == {"torch"}
+
+
+def test_helpers_are_followed_through_the_projects_modules_one_by_one(sliced: SliceOf) -> None:
+    files = {
+        **two_services("import helpers.images\nfrom helpers import text as t", entry="return helpers.images.resize(t.clean(x))"),
+        "helpers/__init__.py": "",
+        "helpers/images.py": """
+            import cv2, torch
+
+            def resize(x): return cv2.resize(x)
+            def on_gpu(x): return torch.tensor(x)
+            """,
+        "helpers/text.py": """
+            import regex, nltk
+
+            def clean(x): return regex.sub("a", "b", x)
+            def split(x): return nltk.split(x)
+            """,
+    }  # fmt: skip
+
+    part = sliced(files)
+
+    assert (set(part.reached), part.absent) == ({"cv2", "regex"}, {"torch", "nltk"})
+    assert part.reached["cv2"] == "helpers/images.py:1: `cv2`"
+
+
+def test_a_module_that_is_handed_around_is_reached_as_a_whole(sliced: SliceOf) -> None:
+    files = {
+        **two_services("import helpers", entry="return getattr(helpers, x)()"),
+        "helpers.py": "import cv2, torch\ndef a(): cv2.a()\ndef b(): torch.b()",
+    }
+
+    assert set(sliced(files).reached) == {"cv2", "torch"}
+
+
+def test_a_name_that_stands_for_one_of_two_modules_reaches_both(sliced: SliceOf) -> None:
+    top = "try:\n    import fast as ops\nexcept ImportError:\n    import slow as ops"
+    files = {
+        **two_services(top, entry="return ops.run()"),
+        "fast.py": "import torch\ndef run(): torch.run()",
+        "slow.py": "import numpy\ndef run(): numpy.run()",
+    }
+
+    assert set(sliced(files).reached) == {"torch", "numpy"}
+
+
+def test_names_come_through_re_exports_and_star_imports(sliced: SliceOf) -> None:
+    files = {
+        **two_services("from package import *\nfrom package import named", entry="return starred(named())"),
+        "package/__init__.py": "from .deep import named\nfrom .stars import *",
+        "package/deep.py": "import cv2\ndef named(): cv2.x()",
+        "package/stars.py": "from .more import *",
+        "package/more.py": "import regex, torch\ndef starred(x): regex.x()\ndef unused(): torch.x()",
+    }
+
+    assert set(sliced(files).reached) == {"cv2", "regex"}
+
+
+def test_names_that_a_module_makes_when_asked_for_reach_what_makes_them(sliced: SliceOf) -> None:
+    files = {
+        **two_services("import lazy", entry="return lazy.something()"),
+        "lazy.py": "def __getattr__(name):\n    import torch\n    return getattr(torch, name)",
+    }
+
+    assert set(sliced(files).reached) == {"torch"}
+
+
+def test_a_project_without_init_files_is_not_taken_for_installed_modules(sliced: SliceOf) -> None:
+    files = {
+        **two_services("import lib.images\nfrom lib import text\nfrom lib.deep.net import f", entry="f(text, lib.images)"),
+        "lib/images.py": "",
+        "lib/text.py": "",
+        "lib/deep/net.py": "def f(*x): ...",
+    }  # fmt: skip
+
+    part = sliced(files)
+
+    assert (dict(part.reached), part.absent) == ({}, frozenset())
+
+
+def test_a_module_of_the_project_that_a_method_imports_is_loaded_then(sliced: SliceOf) -> None:
+    files = {
+        **two_services("", entry="from heavy import run\nreturn run(x)"),
+        "heavy.py": "import torch, cv2\ntorch.set_num_threads(1)\ndef run(x): ...\ndef other(): cv2.x()",
+    }
+
+    part = sliced(files)
+
+    assert (set(part.reached), part.absent) == ({"torch"}, {"cv2"})
+    assert part.modules == ("service", "heavy")
+
+
+def test_a_method_that_is_not_reached_imports_nothing(sliced: SliceOf) -> None:
+    files = two_services("def train():\n    import wandb\n    wandb.init()")
+
+    part = sliced(files)
+
+    assert (dict(part.reached), part.absent) == ({}, {"wandb"})
+
+
+@pytest.mark.parametrize("call", ["import_module('plugins.ocr')", "import_module('.ocr', 'plugins')"])
+def test_a_module_of_the_project_imported_by_a_literal_name_is_reached(sliced: SliceOf, call: str) -> None:
+    where = "plugins/__init__.py" if ".ocr'," in call else "chosen.py"
+    files = {
+        **two_services("from importlib import import_module\nimport plugins, chosen", entry="return plugins.get() or chosen.get()"),
+        "plugins/__init__.py": "def get(): ...",
+        "chosen.py": "def get(): ...",
+        "plugins/ocr.py": "import cv2\ndef read(x): cv2.x()",
+    }  # fmt: skip
+    files[where] = f"from importlib import import_module\ndef get(): return {call}"
+
+    assert set(sliced(files).reached) == {"cv2"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import importlib\nreturn importlib.import_module(x)",
+        "return __import__(x)",
+        "return eval(x)",
+        "exec(x)",
+        "return globals()[x]",
+    ],
+)
+def test_a_computed_name_may_be_any_of_the_imported_modules(sliced: SliceOf, code: str) -> None:
+    files = two_services("import torch, cv2", entry=code, other="torch.x(), cv2.x()")
+
+    part = sliced(files)
+
+    assert (set(part.reached), part.absent) == ({"torch", "cv2"}, frozenset())
+
+
+@pytest.mark.parametrize("code", ["self.model.eval()", "x.exec()", "self.globals()", "x.import_module(x)"])
+def test_a_method_that_is_only_called_like_that_hides_nothing(sliced: SliceOf, code: str) -> None:
+    files = two_services("import torch", entry=code, other="torch.x()")
+
+    assert sliced(files).reached == {}
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        "import torch",
+        "import torch.nn",
+        "import torch as t",
+        "try:\n    import torch\nexcept ImportError:\n    pass",
+    ],
+)
+def test_an_import_that_nothing_names_is_kept_for_its_effect(sliced: SliceOf, top: str) -> None:
+    part = sliced(two_services(top))
+
+    assert part.reached["torch"].endswith(": imported for its effect")
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        "import torch\ndef f(x: 'torch.Tensor'): ...",
+        "import torch\ndef f() -> 'list[torch.Tensor]': ...",
+        "import torch\nx: 'torch.Tensor'",
+        "import torch\n__all__ = ['torch']",
+        "import torch\ndef f(): torch.x()",
+    ],
+)
+def test_an_import_that_something_names_is_not_for_its_effect(sliced: SliceOf, top: str) -> None:
+    assert sliced(two_services(top)).reached == {}
+
+
+def test_what_a_package_imports_is_there_for_others(sliced: SliceOf) -> None:
+    files = {
+        **two_services("import package", entry="return package.cv2.x()"),
+        "package/__init__.py": "import torch, cv2",
+    }
+
+    assert set(sliced(files).reached) == {"cv2"}
+
+
+def test_a_module_that_may_be_missing_is_not_needed_where_only_its_flag_is_asked(sliced: SliceOf) -> None:
+    top = """
+        try:
+            import torch
+            HAS_TORCH = True
+        except ImportError:
+            HAS_TORCH = False
+
+        def to_gpu(x):
+            return torch.tensor(x)
+        """
+
+    part = sliced(two_services(top, entry="return HAS_TORCH", other="return to_gpu(x)"))
+
+    assert (dict(part.reached), part.absent) == ({}, {"torch"})
+
+
+def test_what_is_imported_for_type_checkers_is_not_imported(sliced: SliceOf) -> None:
+    top = """
+        import typing
+        from typing import TYPE_CHECKING
+        if TYPE_CHECKING:
+            import torch
+            from pandas import DataFrame
+        if not typing.TYPE_CHECKING:
+            import cv2
+        else:
+            import jax
+        """
+
+    part = sliced(two_services(top, entry="y: torch.Tensor = cv2.x()\nreturn jax, DataFrame"))
+
+    assert (set(part.reached), part.absent) == ({"cv2"}, frozenset())
+
+
+def test_what_is_imported_to_run_the_file_by_hand_is_not_imported(sliced: SliceOf) -> None:
+    top = """
+        if __name__ == "__main__":
+            import matplotlib.pyplot as plt
+            plt.show()
+        """
+
+    part = sliced(two_services(top))
+
+    assert (dict(part.reached), part.absent) == ({}, frozenset())
+
+
+def test_what_is_registered_comes_with_the_registry(sliced: SliceOf) -> None:
+    files = {
+        **two_services("import registry, steps", entry="return registry.STEPS.run(x)"),
+        "registry.py": "class Steps:\n    def add(self, f): return f\n    def run(self, x): ...\nSTEPS = Steps()",
+        "steps.py": """
+            import cv2, torch
+            from registry import STEPS
+
+            @STEPS.add
+            def edges(x): return cv2.Canny(x)
+
+            def unused(x): return torch.x()
+            """,
+    }
+
+    part = sliced(files)
+
+    assert (set(part.reached), part.absent) == ({"cv2"}, {"torch"})
+
+
+def test_what_is_there_anyway_is_neither_reached_nor_absent(sliced: SliceOf) -> None:
+    top = "import os, json, bentoml.exceptions\nfrom pydantic import BaseModel\nfrom __future__ import annotations"
+
+    part = sliced(two_services("", entry=top.replace("from __future__ import annotations", "os, json")))
+
+    assert (dict(part.reached), part.absent) == ({}, frozenset())
+
+
+def test_modules_that_import_each_other_are_read_to_an_end(sliced: SliceOf) -> None:
+    files = {
+        **two_services("import a", entry="return a.f()"),
+        "a.py": "import b\ndef f(): return b.f()",
+        "b.py": "import a, torch\ndef f(): return a.f() or torch.x()",
+    }
+
+    assert set(sliced(files).reached) == {"torch"}

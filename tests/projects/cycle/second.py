@@ -1,0 +1,7 @@
+import bentoml
+import first
+
+
+@bentoml.service
+class Second:
+    first = bentoml.depends(first.First)

@@ -1,0 +1,3 @@
+from .service import Embedder
+
+__all__ = ["Embedder"]

@@ -1,0 +1,1 @@
+RESOURCES = {"gpu": 1}

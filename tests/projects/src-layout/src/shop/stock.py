@@ -1,0 +1,8 @@
+import bentoml
+
+
+@bentoml.service
+class Stock:
+    @bentoml.api
+    def count(self, item: str) -> int:
+        return len(item)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL.Image import Image as PIL_Image
+from pydantic import BaseModel
+
+import bentoml
+
+if TYPE_CHECKING:
+    from tests.runtime.conftest import Call
+
+
+class Params(BaseModel):
+    prompt: str
+
+
+class Opaque:
+    """A class that JSON has no words for."""
+
+
+@bentoml.service(description="Draws.", path_prefix="/v1")
+class Draw:
+    @bentoml.api
+    def draw(self, image: PIL_Image, params: Params, steps: int = 5) -> PIL_Image:
+        """Draw it.
+
+        In colours.
+        """
+        return image
+
+    @bentoml.api(route="/sum")
+    def total(self, arr: np.ndarray[Any, np.dtype[np.uint8]], **kwargs: float) -> int:
+        return int(arr.sum())
+
+    @bentoml.api
+    def odd(self, x: Opaque) -> Opaque:
+        return x
+
+
+def test_the_document_has_a_path_for_each_endpoint(call: Call) -> None:
+    document = call(Draw, "/docs.json", method="GET").json()
+
+    assert (document["openapi"], document["info"]["title"], document["info"]["description"]) == (
+        "3.1.0",
+        "Draw",
+        "Draws.",
+    )
+    assert list(document["paths"]) == ["/v1/draw", "/v1/sum", "/v1/odd"]
+
+
+def test_an_endpoint_that_takes_a_file_takes_a_form(call: Call) -> None:
+    operation = call(Draw, "/docs.json", method="GET").json()["paths"]["/v1/draw"]["post"]
+    body = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
+
+    assert operation["summary"] == "Draw it."
+    assert body["properties"]["image"] == {"format": "binary", "title": "Image", "type": "string"}
+    assert (body["properties"]["params"], body["required"]) == (
+        {"$ref": "#/components/schemas/Params"},
+        ["image", "params"],
+    )
+    assert list(operation["responses"]["200"]["content"]) == ["image/*"]
+
+
+def test_models_are_described_once_for_all(call: Call) -> None:
+    assert list(call(Draw, "/docs.json", method="GET").json()["components"]["schemas"]) == ["Params"]
+
+
+def test_an_array_is_a_tensor_of_its_dtype(call: Call) -> None:
+    operation = call(Draw, "/docs.json", method="GET").json()["paths"]["/v1/sum"]["post"]
+    body = operation["requestBody"]["content"]["application/json"]["schema"]
+
+    assert body["properties"]["arr"] == {
+        "dtype": "uint8",
+        "format": "numpy-array",
+        "title": "Arr",
+        "type": "tensor",
+    }
+    assert body["additionalProperties"] is True
+
+
+def test_a_class_that_json_has_no_words_for_does_not_hide_the_rest(call: Call) -> None:
+    operation = call(Draw, "/docs.json", method="GET").json()["paths"]["/v1/odd"]["post"]
+
+    assert operation["requestBody"]["content"]["application/json"]["schema"]["properties"] == {
+        "x": {"title": "X"}
+    }
+
+
+def test_the_start_page_shows_the_document(call: Call) -> None:
+    page = call(Draw, "/", method="GET")
+
+    assert page.status_code == 200
+    assert "/docs.json" in page.text

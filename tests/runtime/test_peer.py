@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from tests.runtime.conftest import service_of
+
+import bentoml
+from bentoml import codec
+from bentoml._peer import Peer, close_peers, connect_peers
+from bentoml.exceptions import (
+    BentoMLException,
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    RemoteException,
+    ServiceUnavailable,
+    UnservableException,
+)
+
+
+@bentoml.service(path_prefix="/v1")
+class Leaf:
+    @bentoml.api
+    def double(self, x: int) -> int:
+        """Twice as much."""
+        return 2 * x
+
+    @bentoml.api(route="/later")
+    async def double_later(self, x: int) -> int:
+        return 2 * x
+
+    @bentoml.api
+    def close(self) -> str:
+        return "the endpoint"
+
+
+@bentoml.service
+class Top:
+    leaf = bentoml.depends(Leaf)
+    same = bentoml.depends(Leaf)
+
+
+Answer = Callable[[str, Any], tuple[int, str, bytes]]
+
+
+@pytest.fixture
+def leaf() -> Iterator[Callable[[Answer], Any]]:
+    """Makes a client of a peer that answers as the test says, by path and decoded frame."""
+    servers: list[ThreadingHTTPServer] = []
+    peers: dict[str, Peer] = {}
+
+    def serve(answer: Answer, timeout_s: float = 10.0) -> Any:
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                call = codec.decode(self.rfile.read(int(self.headers["content-length"])))
+                status, content_type, body = answer(self.path, call)
+                self.send_response(status)
+                self.send_header("content-type", content_type)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002  # its own name
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        servers.append(server)
+        environ = {"BENTOML_PEER_LEAF": f"http://127.0.0.1:{server.server_port}"}
+        peers.update(connect_peers(service_of(Top), timeout_s, environ))
+        return peers["leaf"]
+
+    yield serve
+    asyncio.run(close_peers(peers))
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def framed(value: object) -> tuple[int, str, bytes]:
+    return 200, codec.MEDIA_TYPE, b"".join(codec.encode(value))
+
+
+def test_a_method_calls_the_route_with_its_arguments(leaf: Callable[[Answer], Any]) -> None:
+    peer = leaf(lambda path, call: framed((path, call)))
+
+    assert peer.double(1, y=[2]) == ("/v1/double", [[1], {"y": [2]}])
+
+
+def test_a_method_that_is_async_is_awaited(leaf: Callable[[Answer], Any]) -> None:
+    peer = leaf(lambda path, call: framed((path, call)))
+
+    async def call() -> Any:
+        result = await peer.double_later(x=1)
+        await close_peers({"leaf": peer})
+        return result
+
+    assert asyncio.run(call()) == ("/v1/later", [[], {"x": 1}])
+
+
+def test_an_endpoint_may_be_called_close(leaf: Callable[[Answer], Any]) -> None:
+    assert leaf(lambda path, call: framed("the endpoint")).close() == "the endpoint"
+
+
+def test_a_method_has_its_name_and_words(leaf: Callable[[Answer], Any]) -> None:
+    peer = leaf(lambda path, call: framed(None))
+
+    assert (peer.double.__name__, peer.double.__doc__) == ("double", "Twice as much.")
+    assert repr(peer).startswith("<Peer Leaf at http://127.0.0.1:")
+
+
+def test_an_attribute_that_is_no_endpoint_is_told_with_those_that_are(leaf: Callable[[Answer], Any]) -> None:
+    peer = leaf(lambda path, call: framed(None))
+
+    with pytest.raises(AttributeError) as caught:
+        peer.triple(1)
+
+    assert str(caught.value) == "Leaf has no endpoint 'triple'; its endpoints: double, double_later, close"
+
+
+def test_dependencies_on_one_service_share_a_client() -> None:
+    peers = connect_peers(service_of(Top), 1.0, {"BENTOML_PEER_LEAF": "http://leaf:3000"})
+
+    assert peers["leaf"] is peers["same"]
+    asyncio.run(close_peers(peers))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "message"),
+    [
+        (400, b'{"error": "say more"}', InvalidArgument, "Leaf/double: say more"),
+        (
+            400,
+            b'{"error": "1 validation error for Input", "detail": [{"loc": ["x", 0], "msg": "too small"}]}',
+            InvalidArgument,
+            "Leaf/double: 1 validation error for Input; x.0: too small",
+        ),
+        (404, b"Not Found", NotFound, "Leaf/double: Not Found"),
+        (404, b'{"detail": "Not Found"}', NotFound, "Leaf/double: {'detail': 'Not Found'}"),
+        (415, b'{"error": "no frames"}', BentoMLException, "Leaf/double: no frames"),
+        (499, b"[1]", BentoMLException, "Leaf/double: [1]"),
+        (500, b'{"error": "look at the log"}', RemoteException, "Leaf/double: look at the log"),
+        (503, b"", ServiceUnavailable, "Leaf/double: "),
+        (504, b'{"error": "late"}', DeadlineExceeded, "Leaf/double: late"),
+    ],
+)
+def test_a_status_of_the_peer_is_raised_as_its_exception(
+    leaf: Callable[[Answer], Any], status: int, body: bytes, kind: type[BentoMLException], message: str
+) -> None:
+    peer = leaf(lambda path, call: (status, "application/json", body))
+
+    with pytest.raises(kind) as caught:
+        peer.double(1)
+
+    assert (str(caught.value), caught.value.status) == (message, status)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"), [("application/json", b"2"), (codec.MEDIA_TYPE, b"2"), ("text/html", b"<p>")]
+)
+def test_an_answer_that_is_no_frame_is_the_peers_failure(
+    leaf: Callable[[Answer], Any], content_type: str, body: bytes
+) -> None:
+    peer = leaf(lambda path, call: (200, content_type, body))
+
+    with pytest.raises(RemoteException, match=r"^Leaf/double: ") as caught:
+        peer.double(1)
+
+    assert caught.value.status == 500
+
+
+@pytest.mark.parametrize("method", ["double", "double_later"])
+def test_a_peer_that_is_not_there_is_named_with_its_variable(method: str) -> None:
+    # Port 9 is for discarding; nothing listens there.
+    peers = connect_peers(service_of(Top), 10.0, {"BENTOML_PEER_LEAF": "http://127.0.0.1:9"})
+
+    async def call() -> None:
+        try:
+            result = getattr(peers["leaf"], method)(1)
+            await result
+        finally:
+            await close_peers(peers)
+
+    with pytest.raises(
+        ServiceUnavailable,
+        match=r"^Leaf at http://127\.0\.0\.1:9/v1 \(BENTOML_PEER_LEAF\) cannot be reached: ",
+    ):
+        asyncio.run(call())
+
+
+def test_a_peer_that_does_not_answer_in_time_is_named(leaf: Callable[..., Any]) -> None:
+    answered = threading.Event()
+
+    def slow(path: str, call: Any) -> tuple[int, str, bytes]:
+        answered.wait(10)
+        return framed(None)
+
+    peer = leaf(slow, timeout_s=0.05)
+    with pytest.raises(DeadlineExceeded, match=r"\(BENTOML_PEER_LEAF\) did not answer /double in time"):
+        peer.double(1)
+    answered.set()
+
+
+def test_a_peer_that_hangs_up_is_named(leaf: Callable[[Answer], Any]) -> None:
+    def hang_up(path: str, call: Any) -> tuple[int, str, bytes]:
+        raise ConnectionAbortedError
+
+    peer = leaf(hang_up)
+    with pytest.raises(RemoteException, match=r"\(BENTOML_PEER_LEAF\) ended the connection during /double: "):
+        peer.double(1)
+
+
+def test_an_external_dependency_is_not_served_yet() -> None:
+    @bentoml.service
+    class Shop:
+        iris = bentoml.depends(url="http://iris")
+
+    with pytest.raises(
+        UnservableException, match=r"Shop\.iris: external dependencies \(http://iris\) are not"
+    ):
+        connect_peers(service_of(Shop), 1.0, {})
+
+
+def test_a_stream_between_services_is_not_served_yet() -> None:
+    @bentoml.service
+    class Streams:
+        @bentoml.api
+        async def count(self) -> AsyncIterator[int]:
+            yield 1
+
+    @bentoml.service
+    class Caller:
+        streams = bentoml.depends(Streams)
+
+    with pytest.raises(UnservableException, match=r"Streams\.count: streams between services are not served"):
+        connect_peers(service_of(Caller), 1.0, {"BENTOML_PEER_STREAMS": "http://streams"})

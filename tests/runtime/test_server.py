@@ -1,0 +1,342 @@
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pydantic
+import pytest
+from tests.runtime.conftest import service_of
+
+import bentoml
+from bentoml import codec
+from bentoml._config import load_config
+from bentoml._server import Replica, create_app
+from bentoml.exceptions import (
+    BentoMLConfigException,
+    BentoMLException,
+    InvalidArgument,
+    NotFound,
+    ServiceUnavailable,
+    UnservableException,
+)
+
+if TYPE_CHECKING:
+    from tests.runtime.conftest import Call, InMemory
+
+UNEXPECTED = {"error": "An unexpected error has occurred, please check the server log."}
+FRAME = {"content-type": codec.MEDIA_TYPE}
+AS_PEER = {"BENTOML_DEPENDENTS": "Top"}
+
+
+class Answer(pydantic.BaseModel):
+    value: int
+
+
+@bentoml.service
+class Leaf:
+    @bentoml.api
+    def double(self, x: int) -> int:
+        return 2 * x
+
+    @bentoml.api
+    async def echo(self, *args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+    @bentoml.api
+    def fail(self, how: str) -> None:
+        failures: dict[str, Exception] = {
+            "invalid": InvalidArgument("say more"),
+            "missing": NotFound("no such flower"),
+            "teapot": BentoMLException("short and stout", error_code=418),
+            "unauthorized": BentoMLException("secret words", error_code=401),
+            "unavailable": ServiceUnavailable("secret words"),
+            "bug": KeyError("secret words"),
+            "timeout": TimeoutError("secret words"),
+        }
+        raise failures[how]
+
+    @bentoml.api
+    def parse(self, text: str) -> int:
+        return Answer.model_validate_json(text).value
+
+    @bentoml.api
+    async def sleep(self) -> None:
+        await asyncio.Event().wait()
+
+
+def frame(*args: object, **kwargs: object) -> bytes:
+    return b"".join(codec.encode([list(args), kwargs]))
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/double/more", "/Double"])
+def test_a_path_that_nothing_serves_is_not_found(call: Call, path: str) -> None:
+    assert call(Leaf, path, json={}).status_code == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
+def test_an_endpoint_takes_posts_only(call: Call, method: str) -> None:
+    response = call(Leaf, "/double", method=method)
+
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+
+
+def test_fields_that_do_not_fit_are_all_told(call: Call) -> None:
+    response = call(Leaf, "/double", json={"x": "many"})
+
+    assert response.status_code == 400
+    assert response.json() == {
+        "error": "1 validation error for Input",
+        "detail": [
+            {
+                "type": "int_parsing",
+                "loc": ["x"],
+                "msg": "Input should be a valid integer, unable to parse string as an integer",
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "body"),
+    [
+        ("invalid", 400, {"error": "say more"}),
+        ("missing", 404, {"error": "no such flower"}),
+        ("teapot", 418, {"error": "short and stout"}),
+        ("unauthorized", 401, {"error": "Authorization error"}),
+        ("unavailable", 503, UNEXPECTED),
+        ("bug", 500, UNEXPECTED),
+        ("timeout", 500, UNEXPECTED),
+    ],
+)
+def test_what_a_method_raises_becomes_a_status_without_a_trace(
+    call: Call, how: str, status: int, body: dict[str, str]
+) -> None:
+    response = call(Leaf, "/fail", json={"how": how})
+
+    assert (response.status_code, response.json()) == (status, body)
+
+
+def test_what_a_caller_is_not_told_stands_in_the_log(call: Call, caplog: pytest.LogCaptureFixture) -> None:
+    call(Leaf, "/fail", json={"how": "bug"})
+
+    assert "POST /fail failed" in caplog.text
+    assert "KeyError: 'secret words'" in caplog.text
+
+
+def test_a_validation_that_fails_inside_a_method_is_the_services_own_failure(call: Call) -> None:
+    response = call(Leaf, "/parse", json={"text": '{"value": "secret"}'})
+
+    assert (response.status_code, response.json()) == (500, UNEXPECTED)
+
+
+def test_a_method_that_takes_too_long_is_answered_with_504(call: Call) -> None:
+    response = call(Leaf, "/sleep", json={}, config={"traffic": {"timeout": 0.01}})
+
+    assert response.status_code == 504
+    assert response.json() == {"error": "Not able to process the request in 0.01 seconds"}
+
+
+@pytest.mark.parametrize(("most", "workers", "share"), [(1, 1, 1), (3, 2, 2), (1, 4, 1)])
+def test_more_calls_than_a_workers_share_are_answered_with_429(
+    in_memory: InMemory, most: int, workers: int, share: int
+) -> None:
+    async def scenario() -> None:
+        full, finish = asyncio.Event(), asyncio.Event()
+
+        @bentoml.service(traffic={"max_concurrency": most})
+        class Busy:
+            @bentoml.api
+            async def work(self) -> None:
+                await finish.wait()
+
+        def tell(running: int) -> None:
+            if running == share:
+                full.set()
+
+        async with in_memory(Busy, workers=workers, on_load=tell) as client:
+            running = [asyncio.ensure_future(client.post("/work")) for _ in range(share)]
+            await full.wait()
+            refused = await client.post("/work")
+            finish.set()
+            finished = [(await response).status_code for response in running]
+            afterwards = await client.post("/work")
+
+        assert (refused.status_code, refused.json()) == (429, {"error": "Too many requests"})
+        assert [*finished, afterwards.status_code] == [200] * (share + 1)
+
+    asyncio.run(scenario())
+
+
+def test_frames_are_for_services_that_others_depend_on(call: Call) -> None:
+    response = call(Leaf, "/double", content=frame(2), headers=FRAME)
+
+    assert response.status_code == 415
+    assert response.json() == {"error": "application/vnd.bento.frame is for peers of this service only"}
+
+
+def test_a_call_comes_and_goes_as_a_frame(call: Call) -> None:
+    response = call(Leaf, "/echo", content=frame(1, (2,), key=b"x"), headers=FRAME, environ=AS_PEER)
+
+    assert response.headers["content-type"] == codec.MEDIA_TYPE
+    assert codec.decode(response.content) == ((1, (2,)), {"key": b"x"})
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "frame: 0 bytes are less than a header"),
+        (b"x" * 100, "frame: unknown magic or version"),
+        (b"".join(codec.encode({"a": 1})), "frame: expected a call"),
+        (b"".join(codec.encode([1, {}])), "frame: expected a call"),
+        (b"".join(codec.encode([[], {1: 2}])), "frame: expected a call"),
+        (frame(), "Leaf.double: missing a required argument: 'x'"),
+        (frame("many"), "1 validation error for Input"),
+    ],
+)
+def test_a_frame_that_is_no_call_is_refused_in_words(call: Call, body: bytes, message: str) -> None:
+    response = call(Leaf, "/double", content=body, headers=FRAME, environ=AS_PEER)
+
+    assert response.status_code == 400
+    assert response.json()["error"].startswith(message)
+
+
+def test_a_result_that_cannot_travel_is_the_services_own_failure(
+    call: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    @bentoml.service
+    class Odd:
+        @bentoml.api
+        def result(self) -> Any:
+            return [object()]
+
+    response = call(Odd, "/result", content=frame(), headers=FRAME, environ=AS_PEER)
+
+    assert (response.status_code, response.json()) == (500, UNEXPECTED)
+    assert "`value[0]` is an object, which cannot travel between services" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz"])
+def test_the_public_port_answers_probes_too(call: Call, path: str) -> None:
+    response = call(Leaf, path, method="GET")
+
+    assert (response.status_code, response.text) == (200, "\n")
+
+
+def test_a_path_prefix_stands_before_every_route(call: Call) -> None:
+    @bentoml.service(path_prefix="/v1")
+    class Versioned:
+        @bentoml.api
+        def ping(self) -> str:
+            return "pong"
+
+    assert call(Versioned, "/v1/ping").text == "pong"
+    assert call(Versioned, "/ping").status_code == 404
+    assert [call(Versioned, path, method="GET").status_code for path in ("/readyz", "/v1/readyz")] == [
+        200,
+        200,
+    ]
+
+
+def test_methods_that_are_not_async_run_in_the_threads_that_were_asked_for(in_memory: InMemory) -> None:
+    @bentoml.service(threads=2)
+    class Threaded:
+        def __init__(self) -> None:
+            self.barrier = threading.Barrier(2, timeout=10)
+
+        @bentoml.api
+        def meet(self) -> str:
+            self.barrier.wait()
+            return threading.current_thread().name
+
+    async def scenario() -> set[str]:
+        async with in_memory(Threaded) as client:
+            answers = await asyncio.gather(client.post("/meet"), client.post("/meet"))
+            return {answer.text for answer in answers}
+
+    assert len(asyncio.run(scenario())) == 2
+
+
+def test_a_thread_sees_the_context_of_its_request(call: Call) -> None:
+    variable = contextvars.ContextVar("variable", default="default")
+
+    @bentoml.service
+    class Contextual:
+        @bentoml.api
+        def change(self) -> str:
+            variable.set("changed")
+            return variable.get()
+
+    assert call(Contextual, "/change").text == "changed"
+    assert variable.get() == "default"
+
+
+def test_the_load_is_told_whenever_it_changes(in_memory: InMemory) -> None:
+    told: list[int] = []
+
+    async def scenario() -> None:
+        async with in_memory(Leaf, on_load=told.append) as client:
+            await client.post("/double", json={"x": 1})
+            await client.post("/fail", json={"how": "missing"})
+
+    asyncio.run(scenario())
+    assert told == [1, 0, 1, 0]
+
+
+def test_an_instance_is_made_when_the_application_starts(in_memory: InMemory) -> None:
+    made: list[str] = []
+
+    @bentoml.service
+    class Slow:
+        def __init__(self) -> None:
+            made.append("made")
+
+        @bentoml.api
+        def count(self) -> int:
+            return len(made)
+
+    async def scenario() -> list[int]:
+        async with in_memory(Slow) as client:
+            return [len(made), (await client.post("/count")).json(), (await client.post("/count")).json()]
+
+    assert asyncio.run(scenario()) == [1, 1, 1]
+
+
+def test_a_peer_without_an_address_is_an_error_that_names_the_variables() -> None:
+    @bentoml.service
+    class Top:
+        leaf = bentoml.depends(Leaf)
+        again = bentoml.depends(Leaf)
+
+    with pytest.raises(BentoMLConfigException) as caught:
+        create_app(service_of(Top), Replica(config=load_config("Top"), environ={}))
+
+    assert str(caught.value) == (
+        "Top does not know where its peers are; set BENTOML_PEER_LEAF (for `Top.leaf`), "
+        "BENTOML_PEER_LEAF (for `Top.again`) to `http://host:port`"
+    )
+
+
+def test_a_signature_that_cannot_be_served_is_an_error_before_anything_starts() -> None:
+    @bentoml.service
+    class Odd:
+        @bentoml.api
+        def predict(self, x: Unheard) -> None: ...  # type: ignore[name-defined]  # noqa: F821  # what is tested
+
+    with pytest.raises(UnservableException, match=r"Odd\.predict: an annotation cannot be resolved"):
+        create_app(service_of(Odd), Replica(config=load_config("Odd"), environ={}))
+
+
+def test_an_array_of_a_peer_may_be_written_to(call: Call) -> None:
+    @bentoml.service
+    class Writer:
+        @bentoml.api
+        def write(self, arr: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            arr[0] = 7
+            return arr
+
+    response = call(Writer, "/write", content=frame(np.zeros(2)), headers=FRAME, environ=AS_PEER)
+
+    assert codec.decode(response.content).tolist() == [7, 0]

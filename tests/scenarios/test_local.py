@@ -1,0 +1,147 @@
+"""`bento serve` and the store, without a container engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.scenarios.conftest import EXAMPLE, PAIR, ROOT, Run, post_drawing
+
+
+@contextmanager
+def serving(what: str | Path, port: int, home: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """`bento serve` in a process of its own, ready; interrupted as Ctrl-C does it at the end."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "bento_cli", "serve", str(what), "--port", str(port)],
+        cwd=ROOT,
+        env={**os.environ, "BENTOML_HOME": str(home), **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    with server:
+        assert server.stdout is not None
+        assert server.stdout.readline().startswith("service"), "the services did not become ready"
+        yield server
+        if server.poll() is None:
+            server.send_signal(signal.SIGINT)
+        server.wait(60)
+
+
+def test_the_seeds_example_answers_with_a_picture(weights: Path, free_port: int, bento_home: Path) -> None:
+    with serving(EXAMPLE, free_port, bento_home, HF_HOME=str(weights), HF_HUB_OFFLINE="1"):
+        assert post_drawing(free_port).size == (128, 96)
+
+
+def test_a_bento_is_served_by_its_tag(run: Run, free_port: int, bento_home: Path) -> None:
+    assert run("bento", "build", PAIR, "--name", "served").returncode == 0
+
+    with serving("served:latest", free_port, bento_home):
+        answer = httpx.post(f"http://127.0.0.1:{free_port}/total", json={"numbers": [1, 2]}, timeout=30)
+        tag = httpx.post(f"http://127.0.0.1:{free_port}/variable", json={"name": "BENTOML_BENTO"}, timeout=30)
+
+    assert answer.json() == 6
+    assert tag.text.startswith("served:")
+
+
+def test_ctrl_c_leaves_nothing_running(free_port: int, bento_home: Path) -> None:
+    with serving(PAIR, free_port, bento_home, MARK_OF_THIS_TEST="ctrl-c") as server:
+        assert len(_marked("ctrl-c")) == 1 + 2 + 3  # the command, two supervisors, three workers
+
+    assert server.returncode == 0
+    assert _marked("ctrl-c") == []
+
+
+def test_a_killed_command_takes_its_services_with_it(free_port: int, bento_home: Path) -> None:
+    with serving(PAIR, free_port, bento_home, MARK_OF_THIS_TEST="killed") as server:
+        server.kill()
+        deadline = time.monotonic() + 60
+        while _marked("killed") and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    assert _marked("killed") == []
+
+
+def test_a_port_in_use_is_said_before_anything_starts(run: Run, free_port: int) -> None:
+    with socket.create_server(("127.0.0.1", free_port)):
+        result = run("bento", "serve", PAIR, "--port", str(free_port))
+
+    assert result.returncode == 1
+    assert f"port {free_port} of 127.0.0.1 is in use" in result.stderr
+    assert "--port" in result.stderr
+
+
+def test_a_service_that_cannot_start_is_shown_by_the_tail_of_its_log(run: Run, free_port: int) -> None:
+    result = run("bento", "serve", PAIR, "--port", str(free_port), REFUSE_TO_START="yes")
+
+    assert result.returncode == 6
+    assert "told to refuse by REFUSE_TO_START" in result.stderr
+    assert "Doubler ended with exit code 1" in result.stderr
+
+
+def test_without_an_engine_a_person_is_told_so(run: Run, tmp_path: Path) -> None:
+    assert run("bento", "build", PAIR, "--name", "unbuilt").returncode == 0
+
+    result = run("bento", "containerize", "unbuilt:latest", DOCKER_HOST=f"unix://{tmp_path}/no.sock")
+
+    assert result.returncode == 5
+    assert "no container engine answers" in result.stderr
+    assert "docker info" in result.stderr
+
+
+def test_the_store_lists_shows_and_deletes(run: Run, tmp_path: Path) -> None:
+    variables = {"BENTOML_HOME": str(tmp_path / "store")}
+    built = run("bento", "build", PAIR, "--quiet", **variables).stdout.strip()
+
+    assert [row["tag"] for row in json.loads(run("bento", "list", "-o", "json", **variables).stdout)] == [
+        built
+    ]
+    assert (
+        json.loads(run("bento", "get", "front", "-o", "json", **variables).stdout)["entry_service"] == "Front"
+    )
+    assert run("bento", "delete", built, "--yes", **variables).returncode == 0
+    assert run("bento", "get", built, **variables).returncode == 4
+
+
+def test_nothing_is_left_in_the_store_when_a_project_has_a_mistake(
+    run: Run, project: Callable[[dict[str, str]], Path], tmp_path: Path
+) -> None:
+    folder = project({"bentofile.yaml": "sevice: service:Front\n"})
+    home = tmp_path / "store"
+
+    result = run("bento", "build", folder, BENTOML_HOME=str(home))
+
+    assert result.returncode == 3
+    assert "bentofile.yaml:1: unknown field `sevice`, did you mean `service`?" in result.stderr
+    assert not home.exists()
+
+
+def test_the_tag_alone_is_printed_for_scripts(run: Run) -> None:
+    result = run("bento", "build", PAIR, "--output", "tag")
+
+    assert result.stdout.startswith("__tag__:front:")
+    assert result.stderr == ""
+
+
+def _marked(mark: str) -> list[int]:
+    """Processes that inherited the mark of a test."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environ = (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if f"MARK_OF_THIS_TEST={mark}".encode() in environ:
+            found.append(int(folder.name))
+    return found
