@@ -51,7 +51,9 @@ def main() -> None:
         clock.lap("POST /generate, one picture")
     clock.lap("stop, nothing left running")
     clock.show()
-    say(f"\npicture: {picture.relative_to(ROOT)}\nlog:     {LOG.relative_to(ROOT)}")
+    say(
+        f"\npicture: {picture.relative_to(ROOT)} (noise, as the weights are random)\nlog:     {LOG.relative_to(ROOT)}"
+    )
 
 
 class Clock:

@@ -21,7 +21,7 @@ def main() -> None:
     what = sys.argv[1]
     if what == "project":
         # uv comes first, so that it can install the rest.
-        run(sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "uv")
+        run(sys.executable, "-m", "pip", "install", "--quiet", "--quiet", "--upgrade", "uv")
         install("--editable", str(ROOT), "--group", f"{ROOT / 'pyproject.toml'}:dev")
     elif what == "example":
         install_torch()

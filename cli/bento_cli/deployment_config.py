@@ -128,9 +128,9 @@ def effective_configs(
         except ValidationError as error:
             if file is None:
                 raise
-            for item, text in zip(error.errors(), config_problems(error), strict=True):
-                location = ("services", name, "config_overrides", *item["loc"])
-                problems.append(file.problem(location, text))
+            for problem in config_problems(error):
+                location = ("services", name, "config_overrides", *problem.location)
+                problems.append(file.problem(location, str(problem)))
     if problems:
         raise InputError(problems)
     return configs

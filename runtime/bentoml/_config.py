@@ -6,6 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
@@ -170,24 +171,35 @@ def load_config(service: str, *layers: Mapping[str, object]) -> ServiceConfig:
     try:
         return ServiceConfig.model_validate(merge(*layers))
     except ValidationError as error:
-        problems = "\n".join(f"  {text}" for text in config_problems(error))
+        problems = "\n".join(f"  {problem}" for problem in config_problems(error))
         raise BentoMLConfigException(f"configuration of {service}:\n{problems}") from None
 
 
-def config_problems(error: ValidationError) -> list[str]:
-    """One line for each value that is not valid, with the nearest name for an unknown one."""
-    lines = []
+@dataclass(frozen=True)
+class ConfigProblem:
+    """A value of a configuration that is not valid: where it stands in it, and why."""
+
+    location: tuple[int | str, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        return f"`{'.'.join(str(part) for part in self.location)}`: {self.reason}"
+
+
+def config_problems(error: ValidationError) -> list[ConfigProblem]:
+    """Every value that is not valid, with the nearest name for an unknown one."""
+    problems = []
     for item in error.errors():
         location = item["loc"]
         if location[0] == "workers":
             location = (location[0], *location[2:])  # without the form
-        path = ".".join(str(part) for part in location)
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(location[-1]), _known_names(location[:-1]), n=1)
-            lines.append(f"`{path}`: unknown key" + (f", did you mean `{near[0]}`?" if near else ""))
+            reason = "unknown key" + (f", did you mean `{near[0]}`?" if near else "")
         else:
-            lines.append(f"`{path}`: {item['msg'].removeprefix('Value error, ')}")
-    return lines
+            reason = item["msg"].removeprefix("Value error, ")
+        problems.append(ConfigProblem(location, reason))
+    return problems
 
 
 def _known_names(path: tuple[int | str, ...]) -> list[str]:

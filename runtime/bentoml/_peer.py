@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import httpx
+from pydantic import TypeAdapter, ValidationError
 
 from bentoml import codec
 from bentoml._dependency import Dependency
 from bentoml._endpoint import Endpoint
 from bentoml._environment import peer_addresses, peer_variable
 from bentoml._service import Service
+from bentoml._signature import EndpointSignature
 from bentoml.exceptions import (
     BadInput,
     BentoMLConfigException,
@@ -40,17 +43,14 @@ class Peer:
             vars(self)[name] = self._method(endpoint)
 
     def _method(self, endpoint: Endpoint) -> Callable[..., Any]:
-        if endpoint.is_stream:
-            raise UnservableException(
-                f"{self._service.name}.{endpoint.name}: streams between services are not served"
-            )
         channel, route = self._channel, endpoint.route
+        result = _ResultType(endpoint, self._service.name)
 
         async def call_async(*args: Any, **kwargs: Any) -> Any:
-            return await channel.call(route, args, kwargs)
+            return result.of(await channel.call(route, args, kwargs))
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            return channel.call_blocking(route, args, kwargs)
+            return result.of(channel.call_blocking(route, args, kwargs))
 
         method = call_async if endpoint.is_async else call
         method.__name__, method.__doc__ = endpoint.name, endpoint.__doc__
@@ -62,6 +62,32 @@ class Peer:
 
     def __repr__(self) -> str:
         return f"<Peer {self._service.name} at {self._channel.address}>"
+
+
+class _ResultType:
+    """Makes the project's own classes of a result again: they travel as plain mappings."""
+
+    def __init__(self, endpoint: Endpoint, service: str) -> None:
+        self._endpoint = endpoint
+        self._service = service
+
+    def of(self, value: Any) -> Any:
+        """The value as the annotation says it is; as it came where that says nothing, or is not true."""
+        if self._adapter is None:
+            return value
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError:
+            return value
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any] | None:
+        try:
+            signature = EndpointSignature(self._endpoint, self._service)
+            return signature.output if signature.returns_classes else None
+        except UnservableException:
+            # The annotation may name modules that only the peer has.
+            return None
 
 
 class _Channel:

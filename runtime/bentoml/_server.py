@@ -31,7 +31,13 @@ from bentoml._openapi import openapi_document
 from bentoml._peer import close_peers, connect_peers
 from bentoml._service import Service
 from bentoml._signature import Arguments, EndpointSignature
-from bentoml.exceptions import BadInput, BentoMLException, DeadlineExceeded, TooManyRequests
+from bentoml.exceptions import (
+    BadInput,
+    BentoMLException,
+    DeadlineExceeded,
+    TooManyRequests,
+    UnservableException,
+)
 
 log = logging.getLogger("bentoml")
 
@@ -57,9 +63,12 @@ def create_app(service: Service[Any], replica: Replica) -> FastAPI:
     """The application; its lifespan makes the service's instance.
 
     Raises:
-        UnservableException: an endpoint's annotations cannot be resolved or carried.
+        UnservableException: an endpoint streams, or its annotations cannot be resolved or carried.
         BentoMLConfigException: a peer has no address.
     """
+    for name, endpoint in service.endpoints.items():
+        if endpoint.is_stream:
+            raise UnservableException(f"{service.name}.{name}: endpoints that stream are not served yet")
     signatures = {
         name: EndpointSignature(endpoint, service.name) for name, endpoint in service.endpoints.items()
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import inspect
 import io
 import sys
@@ -70,6 +72,11 @@ class EndpointSignature:
         except Exception as error:  # pydantic raises several kinds for a type it cannot handle
             raise UnservableException(f"{self._where}: {error}") from error
 
+    @property
+    def returns_classes(self) -> bool:
+        """Whether the result's annotation names classes that travel as plain mappings or values."""
+        return _names_classes(self._hints.get("return"))
+
     @cached_property
     def output(self) -> TypeAdapter[Any]:
         """The type of the result, for schemas and for results that are not sent as they are."""
@@ -129,6 +136,12 @@ class EndpointSignature:
             else:
                 positional.append(value)
         return Arguments(tuple(positional), keywords)
+
+
+def _names_classes(hint: Any) -> bool:
+    if isinstance(hint, type) and typing.get_origin(hint) is None:
+        return issubclass(hint, BaseModel | enum.Enum) or dataclasses.is_dataclass(hint)
+    return any(_names_classes(argument) for argument in typing.get_args(hint))
 
 
 def _type_hints(func: Any, where: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class ServiceTask:
 
     Args:
         declared: the configuration with all layers merged, as the workers get it.
-        host: the interface of the public port; the management port is on every one, as containers need.
+        host: the interface of the public port.
     """
 
     target: str
@@ -51,6 +51,11 @@ class ServiceTask:
     host: str
     port: int
     management_port: int
+
+    @property
+    def management_host(self) -> str:
+        """Every interface, as probes from outside a container need it; loopback stays loopback."""
+        return self.host if self.host.startswith("127.") else "0.0.0.0"  # noqa: S104
 
 
 @dataclass
@@ -86,7 +91,9 @@ class Supervisor:
             loop.add_reader(0, self._read_lifeline)
         with (
             _bound(self._task.host, self._task.port, environment.PORT) as public,
-            _bound("0.0.0.0", self._task.management_port, environment.MANAGEMENT_PORT) as management,  # noqa: S104
+            _bound(
+                self._task.management_host, self._task.management_port, environment.MANAGEMENT_PORT
+            ) as management,
         ):
             probes = _ProbeServer(self)
             answering = asyncio.create_task(probes.serve(sockets=[management]))
@@ -114,7 +121,8 @@ class Supervisor:
         while not self._stop.is_set():
             worker = await self._start(plan, public)
             if self._stop.is_set():  # while it was being started, so that nobody has told it
-                worker.process.terminate()
+                with suppress(ProcessLookupError):
+                    worker.process.terminate()
             code = await worker.process.wait()
             lived_s = time.monotonic() - worker.started_at
             if self._stop.is_set():
@@ -178,12 +186,13 @@ class Supervisor:
                 self._announce()
 
     def _announce(self) -> None:
-        self._was_ready = True
+        """Say that the first worker takes requests, and when all of them do."""
         ready = sum(worker.is_ready for worker in self._workers.values())
+        wanted = len(self._task.workers)
         where = f"http://{self._task.host}:{self._task.port}"
-        log.info(
-            "%s ready on %s (%d of %d workers)", self._task.service, where, ready, len(self._task.workers)
-        )
+        if not self._was_ready or ready == wanted:
+            log.info("%s ready on %s (%d of %d workers)", self._task.service, where, ready, wanted)
+        self._was_ready = True
 
     async def _stop_workers(self, keepers: list[asyncio.Task[None]]) -> None:
         """Ask every worker to finish what it runs; after the grace period, end those that have not."""

@@ -64,7 +64,7 @@ def plan_workers(
     variables = {name: threads for name in _THREAD_VARIABLES if name not in environ}
     if not gpu_count or "CUDA_VISIBLE_DEVICES" in environ:
         return tuple(WorkerPlan(index, variables) for index in range(len(devices)))
-    wanted = max((max(own, default=-1) + 1 for own in devices), default=0)
+    wanted = max(own.stop for own in devices)
     if wanted > gpu_count:
         assignment = "; ".join(f"worker {i} takes {_listed(own) or 'none'}" for i, own in enumerate(devices))
         raise BentoMLConfigException(

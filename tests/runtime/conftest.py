@@ -19,16 +19,12 @@ from typing import Any, Protocol
 
 import httpx
 import pytest
-from hypothesis.configuration import set_hypothesis_home_dir
 
 from bentoml import Service
 from bentoml import _environment as environment
 from bentoml._config import load_config
 from bentoml._loader import load_service
 from bentoml._server import Replica, create_app
-
-# pytest stumbles over hypothesis's own folder when that stands at the project's root.
-set_hypothesis_home_dir(Path(__file__).parents[2] / ".pytest_cache" / "hypothesis")
 
 DEADLINE_S = 30.0
 

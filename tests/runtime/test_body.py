@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +12,9 @@ from PIL import Image
 from PIL.Image import Image as PIL_Image
 from pydantic import BaseModel
 from starlette.responses import Response
+from tests.runtime.conftest import Call
 
 import bentoml
-
-if TYPE_CHECKING:
-    from tests.runtime.conftest import Call
 
 
 class Params(BaseModel):

@@ -2,15 +2,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from tests.runtime.conftest import Load
 
 from bentoml._placeholder import Placeholder
 from bentoml.exceptions import ImportServiceError
-
-if TYPE_CHECKING:
-    from tests.runtime.conftest import Load
 
 SERVICE = """
     import bentoml

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL.Image import Image as PIL_Image
 from pydantic import BaseModel
+from tests.runtime.conftest import Call
 
 import bentoml
-
-if TYPE_CHECKING:
-    from tests.runtime.conftest import Call
 
 
 class Params(BaseModel):

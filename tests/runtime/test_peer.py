@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from tests.runtime.conftest import service_of
 
 import bentoml
@@ -23,8 +24,16 @@ from bentoml.exceptions import (
 )
 
 
+class Score(BaseModel):
+    value: float
+
+
 @bentoml.service(path_prefix="/v1")
 class Leaf:
+    @bentoml.api
+    def score(self) -> list[Score]:
+        return [Score(value=1.0)]
+
     @bentoml.api
     def double(self, x: int) -> int:
         """Twice as much."""
@@ -102,6 +111,18 @@ def test_a_method_that_is_async_is_awaited(leaf: Callable[[Answer], Any]) -> Non
         return result
 
     assert asyncio.run(call()) == ("/v1/later", [[], {"x": 1}])
+
+
+def test_a_result_is_of_the_class_that_the_endpoints_annotation_names(leaf: Callable[[Answer], Any]) -> None:
+    peer = leaf(lambda path, call: framed([Score(value=2.0)]))
+
+    assert peer.score() == [Score(value=2.0)]
+
+
+def test_a_result_that_is_something_else_arrives_as_it_is(leaf: Callable[[Answer], Any]) -> None:
+    peer = leaf(lambda path, call: framed("none today"))
+
+    assert peer.score() == "none today"
 
 
 def test_an_endpoint_may_be_called_close(leaf: Callable[[Answer], Any]) -> None:
@@ -225,18 +246,3 @@ def test_an_external_dependency_is_not_served_yet() -> None:
         UnservableException, match=r"Shop\.iris: external dependencies \(http://iris\) are not"
     ):
         connect_peers(service_of(Shop), 1.0, {})
-
-
-def test_a_stream_between_services_is_not_served_yet() -> None:
-    @bentoml.service
-    class Streams:
-        @bentoml.api
-        async def count(self) -> AsyncIterator[int]:
-            yield 1
-
-    @bentoml.service
-    class Caller:
-        streams = bentoml.depends(Streams)
-
-    with pytest.raises(UnservableException, match=r"Streams\.count: streams between services are not served"):
-        connect_peers(service_of(Caller), 1.0, {"BENTOML_PEER_STREAMS": "http://streams"})

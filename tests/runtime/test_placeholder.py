@@ -5,16 +5,14 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from tests.runtime.conftest import Load
 
 import bentoml
 from bentoml._placeholder import Placeholder, loading
 from bentoml.exceptions import MissingDependencyException
-
-if TYPE_CHECKING:
-    from tests.runtime.conftest import Load
 
 TORCH = frozenset({"torch"})
 IRIS = """

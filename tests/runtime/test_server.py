@@ -3,12 +3,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import Any
 
 import numpy as np
 import pydantic
 import pytest
-from tests.runtime.conftest import service_of
+from tests.runtime.conftest import Call, InMemory, service_of
 
 import bentoml
 from bentoml import codec
@@ -22,9 +23,6 @@ from bentoml.exceptions import (
     ServiceUnavailable,
     UnservableException,
 )
-
-if TYPE_CHECKING:
-    from tests.runtime.conftest import Call, InMemory
 
 UNEXPECTED = {"error": "An unexpected error has occurred, please check the server log."}
 FRAME = {"content-type": codec.MEDIA_TYPE}
@@ -340,3 +338,14 @@ def test_an_array_of_a_peer_may_be_written_to(call: Call) -> None:
     response = call(Writer, "/write", content=frame(np.zeros(2)), headers=FRAME, environ=AS_PEER)
 
     assert codec.decode(response.content).tolist() == [7, 0]
+
+
+def test_an_endpoint_that_streams_is_refused_before_anything_is_served() -> None:
+    @bentoml.service
+    class Streams:
+        @bentoml.api
+        async def count(self) -> AsyncIterator[int]:
+            yield 1
+
+    with pytest.raises(UnservableException, match=r"Streams\.count: endpoints that stream"):
+        create_app(service_of(Streams), Replica(config=load_config("Streams")))
