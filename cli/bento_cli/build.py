@@ -26,7 +26,7 @@ from bento_cli.compose import (
 from bento_cli.discovery import Discovery, discover
 from bento_cli.errors import BentoError, InputError, Problem
 from bento_cli.image import LABEL_PREFIX, ImageSpec, plan_image
-from bento_cli.names import MAX_LENGTH, compose_project, kebab_case, snake_case
+from bento_cli.names import MAX_LENGTH, compose_project, kebab_case, nearest, snake_case
 from bento_cli.project_files import IGNORE_FILE, project_files
 from bento_cli.requirements import (
     Line,
@@ -252,9 +252,8 @@ def _name_problems(discovery: Discovery) -> list[Problem]:
 
 
 def _service_section_problems(bentofile: Bentofile, file: YamlFile, graph: ServiceGraph) -> list[Problem]:
-    known = ", ".join(graph.services)
     return [
-        file.problem(("services", name), f"no service {name!r}; services: {known}")
+        file.problem(("services", name), f"no service {name!r}{nearest(name, graph.services, 'services')}")
         for name in bentofile.services
         if name not in graph.services
     ]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
-import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bento_cli.bentofile import Env, LabelKey, OneLine
 from bento_cli.errors import InputError, Problem, shown
+from bento_cli.names import nearest
 from bento_cli.source import Module, Project, Symbol, bound_names, statements
 from bento_cli.yaml_file import in_words
 from bentoml._environment import peer_variable
@@ -144,7 +144,7 @@ class _Discoverer:
         module = self.project.module(module_name)
         if module is None:
             beside = self.project.modules_beside(module_name)
-            hint = _nearest(module_name, beside, "modules")
+            hint = nearest(module_name, beside, "modules")
             raise InputError([at(f"service {service!r}: no module {module_name!r} in this project{hint}")])
         services = {name: s for name in module.bindings if (s := self._service(module, ast.Name(name)))}
         own = [name for name, symbol in services.items() if symbol.module == module.name]
@@ -156,7 +156,7 @@ class _Discoverer:
             what = f"service {service!r}: {module.path.name} has no service {attribute!r}"
         else:
             what = f"service {service!r}: name one of {module.path.name}, as `module:Class`"
-        raise InputError([at(what + _nearest(attribute, list(services), "services"))])
+        raise InputError([at(what + nearest(attribute, services, "services"))])
 
     def _service(self, module: Module, node: ast.expr) -> Symbol | None:
         """The service class that an expression names."""
@@ -329,7 +329,7 @@ class _Discoverer:
                             continue
                     if known is None or method in known or method in _PROXY_ATTRIBUTES:
                         continue
-                    hint = _nearest(method, known, "its endpoints")
+                    hint = nearest(method, known, "its endpoints")
                     message = f"{names[attribute]} has no endpoint {method!r}{hint}"
                     self._problem(owner.module, node, message)
 
@@ -341,11 +341,6 @@ class _Discoverer:
                     return None
         members = self._members(definition).items()
         return [name for name, (module, member) in members if _is_endpoint(self.project, module, member)]
-
-
-def _nearest(name: str, known: Sequence[str], what: str) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f", did you mean `{near[0]}`?" if near else f"; {what}: {', '.join(known) or 'none'}"
 
 
 def _definition(project: Project, symbol: Symbol) -> Definition | None:

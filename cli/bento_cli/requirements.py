@@ -128,7 +128,8 @@ class _RequirementsReader:
         if not text.startswith("-"):
             requirement, space, option = text.partition(" --")
             if space:
-                message = f"`--{option.partition('=')[0].split()[0]}` of {requirement!r} is not read here"
+                name = re.split(r"[=\s]", option)[0]
+                message = f"`--{name}` of {requirement.strip()!r} is not read here"
                 self.problems.append(replace(place, message=message))
             else:
                 self.lines.append((text, place))

@@ -55,6 +55,7 @@ class _Slicer:
     changes: dict[tuple[str, str], list[tuple[Module, ast.stmt]]] = field(default_factory=dict)
     visited: set[tuple[str, str]] = field(default_factory=set)
     waiting: list[tuple[Module, str]] = field(default_factory=list)
+    is_loading: bool = True
     opaque: str | None = None
     own: list[ast.ClassDef] = field(default_factory=list)
 
@@ -62,9 +63,12 @@ class _Slicer:
         definition = self.discovery.definitions[service]
         self.own = [d.node for d in lineage(self.project, definition)]
         self._load(definition.module.name)
+        self._reach_all()
+        # What a name was given after it was bound counts from here on: loading runs none of it.
+        self.is_loading = False
+        self.visited.clear()
         self._visit(definition.module, definition.node)
-        while self.waiting:
-            self._reach_name(*self.waiting.pop())
+        self._reach_all()
         if self.opaque is not None:
             for name in self.imported:
                 self._keep(name, self.opaque)
@@ -74,6 +78,10 @@ class _Slicer:
             absent=frozenset(self.imported - self.reached.keys()),
             modules=tuple(self.loaded),
         )
+
+    def _reach_all(self) -> None:
+        while self.waiting:
+            self._reach_name(*self.waiting.pop())
 
     def _load(self, name: str) -> None:
         """Run a module of the project, in thought: the packages around it, it, and what it imports."""
@@ -103,7 +111,7 @@ class _Slicer:
             key = (home.name, symbol.name)
             for statement in changing:
                 self.changes.setdefault(key, []).append((module, statement))
-                if key in self.visited:
+                if key in self.visited and not self.is_loading:
                     self._visit_statement(module, statement)
 
     def _installed(self, module: Module, node: ast.Import | ast.ImportFrom) -> Iterator[str]:
@@ -177,7 +185,7 @@ class _Slicer:
                 self._reach_from(module, statement, original, f"`{name}`")
             else:
                 self._visit_statement(module, statement)
-        for home, statement in self.changes.get((module.name, name), []):
+        for home, statement in () if self.is_loading else self.changes.get((module.name, name), ()):
             self._visit_statement(home, statement)
         if name not in module.bindings:
             for star in module.star_imports:
@@ -260,7 +268,10 @@ class _Slicer:
 
     def _opaque_call(self, module: Module, call: ast.Call) -> None:
         """`importlib.import_module(name)` and the like: a literal says what, anything else means all."""
-        is_import = self._is_call_of(module, call, "importlib.import_module")
+        is_import = self._is_call_of(module, call, "importlib.import_module") or (
+            # As it is called where a function imports it for itself.
+            ast.unparse(call.func) in ("importlib.import_module", "import_module")
+        )
         name = call.func.id if isinstance(call.func, ast.Name) else ""
         if not is_import and (name not in _OPAQUE_CALLS or name in module.bindings):
             return

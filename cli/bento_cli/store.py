@@ -67,10 +67,6 @@ class Store:
         self._mark_latest(new.tag)
         return bento, is_new
 
-    def contains(self, tag: Tag) -> bool:
-        """Whether that very version is there."""
-        return (self._folder / tag.name / tag.version / MANIFEST).is_file()
-
     def get(self, text: str) -> Bento:
         """The Bento of `name`, `name:latest`, `name:version` or the beginning of a version.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from bento_cli.errors import InputError, NotFoundError, Problem, shown
+from bento_cli.names import nearest
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -126,7 +126,8 @@ def _problems(file: YamlFile, model: type[BaseModel], error: ValidationError) ->
         where = ".".join(str(part) for part in location)
         if item["type"] == "extra_forbidden":
             known = fields_at(model, location[:-1])
-            yield file.problem(location, _unknown(f"unknown field `{where}`", str(location[-1]), known))
+            hint = nearest(str(location[-1]), known, "valid") if known else ""
+            yield file.problem(location, f"unknown field `{where}`{hint}")
         elif item["type"] == "missing":
             yield file.problem(location, f"`{where}` is missing")
         else:
@@ -142,13 +143,6 @@ def in_words(error: ErrorDetails) -> str:
     found = error["input"]
     quotes = ": write it in quotes" if expected == "text" and isinstance(found, bool | int | float) else ""
     return f"expected {expected}, found {_kind(found)}{quotes}"
-
-
-def _unknown(message: str, name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    if near:
-        return f"{message}, did you mean `{near[0]}`?"
-    return f"{message}; valid: {', '.join(known)}" if known else message
 
 
 def fields_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import textwrap
 
 import pytest
-from tests.cli.conftest import EXAMPLE, PROJECTS, SliceOf
+from tests.cli.conftest import EXAMPLE, PROJECTS, SliceOf, WriteProject
 
 from bento_cli.discovery import discover
 from bento_cli.errors import Problem
@@ -44,6 +46,10 @@ class Entry:
     return {"service.py": text.format(top=textwrap.dedent(top), **indented)}
 
 
+def assert_slice(part: Slice, *, reached: set[str], absent: set[str]) -> None:
+    assert (set(part.reached), set(part.absent)) == (reached, absent)
+
+
 def test_each_service_of_the_example_gets_its_own_modules() -> None:
     project = Project(EXAMPLE)
     discovery = discover(project, "service:ControlNet", lambda message: Problem(EXAMPLE, 1, message))
@@ -62,7 +68,7 @@ def test_each_service_of_the_example_gets_its_own_modules() -> None:
         "cv2": "service.py:5: `cv2`",
         "numpy": "service.py:6: `np`",
     }
-    assert (gpu.absent, cpu.absent) == ({"cv2"}, {"diffusers", "torch"})
+    assert (set(gpu.absent), set(cpu.absent)) == ({"cv2"}, {"diffusers", "torch"})
 
 
 def test_services_over_files_get_what_their_own_files_use() -> None:
@@ -94,32 +100,49 @@ def test_a_place_is_named_below_the_projects_folder() -> None:
     assert found["Embedder"].reached["torch"] == "models/embedding/service.py:2: `torch`"
 
 
-@pytest.mark.parametrize(
-    "top",
-    [
-        "import torch\nDTYPE = torch.float16",
-        "import torch\nDTYPE: torch.dtype = torch.float16",
-        "import torch\nA, B = torch.float16, torch.float32",
-        "import torch\nKINDS = {'half': torch.float16, torch.int8: [torch.int8]}",
-        "import torch\nLoader = torch.utils.data.DataLoader[torch.Tensor]",
-        "import torch\nEither = int | torch.Tensor",
-        "import torch\nlazily = lambda: torch.zeros(1)",
-        "import torch\nclass Net(torch.nn.Module):\n    size: torch.Size\n    kind = torch.float16",
-        "import torch\n@torch.no_grad()\ndef f(x: torch.Tensor = torch.float16) -> torch.Tensor: ...",
-        "import torch\n@torch.compile\ndef f(): return torch.zeros(1)",
-        "import torch\n@torch.library.custom_op('a::b', mutates_args=())\ndef f(): ...",
-        "from torch import no_grad\n@no_grad()\ndef f(): ...",
-        "from torch import Tensor\nx: Tensor",
-        "import torch.nn as nn\nclass Net(nn.Module): ...",
-        "from torch import nn",
-        "import torch\nif False:\n    x = torch.float16",
-        "import torch\ntry:\n    x = torch.float16\nexcept AttributeError:\n    pass",
-    ],
-)
+MERELY_NAMED = [
+    "import torch\nDTYPE = torch.float16",
+    "import torch\nDTYPE: torch.dtype = torch.float16",
+    "import torch\nA, B = torch.float16, torch.float32",
+    "import torch\nKINDS = {'half': torch.float16, torch.int8: [torch.int8]}",
+    "import torch\nLoader = torch.utils.data.DataLoader[torch.Tensor]",
+    "import torch\nEither = int | torch.Tensor",
+    "import torch\nlazily = lambda: torch.zeros(1)",
+    "import torch\nclass Net(torch.nn.Module):\n    size: torch.Size\n    kind = torch.float16",
+    "import torch\n@torch.no_grad()\ndef f(x: torch.Tensor = torch.float16) -> torch.Tensor: ...",
+    "import torch\n@torch.compile\ndef f(): return torch.zeros(1)",
+    "import torch\n@torch.library.custom_op('a::b', mutates_args=())\ndef f(): ...",
+    "from torch import no_grad\n@no_grad()\ndef f(): ...",
+    "from torch import Tensor\nx: Tensor",
+    "import torch.nn as nn\nclass Net(nn.Module): ...",
+    "from torch import nn",
+    "import torch\nif False:\n    x = torch.float16",
+    "import torch\ntry:\n    x = torch.float16\nexcept AttributeError:\n    pass",
+]
+
+
+@pytest.mark.parametrize("top", MERELY_NAMED)
 def test_mere_naming_while_loading_keeps_nothing(sliced: SliceOf, top: str) -> None:
     part = sliced(two_services(top, other="return torch.zeros(1)"))
 
-    assert (dict(part.reached), part.absent) == ({}, {"torch"})
+    assert_slice(part, reached=set(), absent={"torch"})
+
+
+def test_what_is_merely_named_can_be_loaded_without_it(project: WriteProject) -> None:
+    root = project({f"m{i}.py": two_services(top)["service.py"] for i, top in enumerate(MERELY_NAMED)})
+    load = f"""
+        from pathlib import Path
+        from bentoml._loader import load_service
+
+        for i in range({len(MERELY_NAMED)}):
+            load_service(f"m{{i}}:Entry", project=Path.cwd(), absent=frozenset({{"torch"}}))
+        """
+
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(load)], cwd=root, capture_output=True, text=True, check=False
+    )
+
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +215,7 @@ def test_the_annotations_of_a_pydantic_model_are_used_while_loading(sliced: Slic
 
     part = sliced(two_services(top))
 
-    assert (set(part.reached), part.absent) == ({"numpy"}, {"torch"})
+    assert_slice(part, reached={"numpy"}, absent={"torch"})
 
 
 @pytest.mark.parametrize(
@@ -308,7 +331,10 @@ def test_the_code_of_a_base_class_counts_even_when_it_is_a_service(sliced: Slice
 
 def test_helpers_are_followed_through_the_projects_modules_one_by_one(sliced: SliceOf) -> None:
     files = {
-        **two_services("import helpers.images\nfrom helpers import text as t", entry="return helpers.images.resize(t.clean(x))"),
+        **two_services(
+            "import helpers.images\nfrom helpers import text as t",
+            entry="return helpers.images.resize(t.clean(x))",
+        ),
         "helpers/__init__.py": "",
         "helpers/images.py": """
             import cv2, torch
@@ -322,11 +348,11 @@ def test_helpers_are_followed_through_the_projects_modules_one_by_one(sliced: Sl
             def clean(x): return regex.sub("a", "b", x)
             def split(x): return nltk.split(x)
             """,
-    }  # fmt: skip
+    }
 
     part = sliced(files)
 
-    assert (set(part.reached), part.absent) == ({"cv2", "regex"}, {"torch", "nltk"})
+    assert_slice(part, reached={"cv2", "regex"}, absent={"torch", "nltk"})
     assert part.reached["cv2"] == "helpers/images.py:1: `cv2`"
 
 
@@ -373,15 +399,18 @@ def test_names_that_a_module_makes_when_asked_for_reach_what_makes_them(sliced: 
 
 def test_a_project_without_init_files_is_not_taken_for_installed_modules(sliced: SliceOf) -> None:
     files = {
-        **two_services("import lib.images\nfrom lib import text\nfrom lib.deep.net import f", entry="f(text, lib.images)"),
+        **two_services(
+            "import lib.images\nfrom lib import text\nfrom lib.deep.net import f",
+            entry="f(text, lib.images)",
+        ),
         "lib/images.py": "",
         "lib/text.py": "",
         "lib/deep/net.py": "def f(*x): ...",
-    }  # fmt: skip
+    }
 
     part = sliced(files)
 
-    assert (dict(part.reached), part.absent) == ({}, frozenset())
+    assert_slice(part, reached=set(), absent=set())
 
 
 def test_a_module_of_the_project_that_a_method_imports_is_loaded_then(sliced: SliceOf) -> None:
@@ -392,7 +421,7 @@ def test_a_module_of_the_project_that_a_method_imports_is_loaded_then(sliced: Sl
 
     part = sliced(files)
 
-    assert (set(part.reached), part.absent) == ({"torch"}, {"cv2"})
+    assert_slice(part, reached={"torch"}, absent={"cv2"})
     assert part.modules == ("service", "heavy")
 
 
@@ -401,21 +430,23 @@ def test_a_method_that_is_not_reached_imports_nothing(sliced: SliceOf) -> None:
 
     part = sliced(files)
 
-    assert (dict(part.reached), part.absent) == ({}, {"wandb"})
+    assert_slice(part, reached=set(), absent={"wandb"})
 
 
-@pytest.mark.parametrize("call", ["import_module('plugins.ocr')", "import_module('.ocr', 'plugins')"])
-def test_a_module_of_the_project_imported_by_a_literal_name_is_reached(sliced: SliceOf, call: str) -> None:
-    where = "plugins/__init__.py" if ".ocr'," in call else "chosen.py"
+def test_a_module_of_the_project_imported_by_a_literal_name_is_reached(sliced: SliceOf) -> None:
     files = {
-        **two_services("from importlib import import_module\nimport plugins, chosen", entry="return plugins.get() or chosen.get()"),
-        "plugins/__init__.py": "def get(): ...",
-        "chosen.py": "def get(): ...",
-        "plugins/ocr.py": "import cv2\ndef read(x): cv2.x()",
-    }  # fmt: skip
-    files[where] = f"from importlib import import_module\ndef get(): return {call}"
+        **two_services("import plugins", entry="return plugins.get()"),
+        "plugins/__init__.py": """
+            from importlib import import_module
 
-    assert set(sliced(files).reached) == {"cv2"}
+            def get():
+                return import_module(".ocr", __package__), import_module("plugins.text")
+            """,
+        "plugins/ocr.py": "import cv2\ndef read(x): cv2.x()",
+        "plugins/text.py": "import regex\ndef read(x): regex.x()",
+    }
+
+    assert set(sliced(files).reached) == {"cv2", "regex"}
 
 
 @pytest.mark.parametrize(
@@ -433,7 +464,7 @@ def test_a_computed_name_may_be_any_of_the_imported_modules(sliced: SliceOf, cod
 
     part = sliced(files)
 
-    assert (set(part.reached), part.absent) == ({"torch", "cv2"}, frozenset())
+    assert_slice(part, reached={"torch", "cv2"}, absent=set())
 
 
 @pytest.mark.parametrize("code", ["self.model.eval()", "x.exec()", "self.globals()", "x.import_module(x)"])
@@ -495,7 +526,7 @@ def test_a_module_that_may_be_missing_is_not_needed_where_only_its_flag_is_asked
 
     part = sliced(two_services(top, entry="return HAS_TORCH", other="return to_gpu(x)"))
 
-    assert (dict(part.reached), part.absent) == ({}, {"torch"})
+    assert_slice(part, reached=set(), absent={"torch"})
 
 
 def test_what_is_imported_for_type_checkers_is_not_imported(sliced: SliceOf) -> None:
@@ -513,7 +544,7 @@ def test_what_is_imported_for_type_checkers_is_not_imported(sliced: SliceOf) -> 
 
     part = sliced(two_services(top, entry="y: torch.Tensor = cv2.x()\nreturn jax, DataFrame"))
 
-    assert (set(part.reached), part.absent) == ({"cv2"}, frozenset())
+    assert_slice(part, reached={"cv2"}, absent=set())
 
 
 def test_what_is_imported_to_run_the_file_by_hand_is_not_imported(sliced: SliceOf) -> None:
@@ -525,13 +556,19 @@ def test_what_is_imported_to_run_the_file_by_hand_is_not_imported(sliced: SliceO
 
     part = sliced(two_services(top))
 
-    assert (dict(part.reached), part.absent) == ({}, frozenset())
+    assert_slice(part, reached=set(), absent=set())
 
 
 def test_what_is_registered_comes_with_the_registry(sliced: SliceOf) -> None:
     files = {
         **two_services("import registry, steps", entry="return registry.STEPS.run(x)"),
-        "registry.py": "class Steps:\n    def add(self, f): return f\n    def run(self, x): ...\nSTEPS = Steps()",
+        "registry.py": """
+            class Steps:
+                def add(self, function): ...
+                def run(self, x): ...
+
+            STEPS = Steps()
+            """,
         "steps.py": """
             import cv2, torch
             from registry import STEPS
@@ -543,17 +580,17 @@ def test_what_is_registered_comes_with_the_registry(sliced: SliceOf) -> None:
             """,
     }
 
-    part = sliced(files)
+    entry, other = sliced(files, "Entry"), sliced(files, "Other")
 
-    assert (set(part.reached), part.absent) == ({"cv2"}, {"torch"})
+    assert (set(entry.reached), set(other.reached)) == ({"cv2"}, set())
 
 
 def test_what_is_there_anyway_is_neither_reached_nor_absent(sliced: SliceOf) -> None:
-    top = "import os, json, bentoml.exceptions\nfrom pydantic import BaseModel\nfrom __future__ import annotations"
+    top = "import os, json, bentoml.exceptions\nfrom pydantic import BaseModel"
 
-    part = sliced(two_services("", entry=top.replace("from __future__ import annotations", "os, json")))
+    part = sliced(two_services(top, entry="return os, json, bentoml, BaseModel"))
 
-    assert (dict(part.reached), part.absent) == ({}, frozenset())
+    assert_slice(part, reached=set(), absent=set())
 
 
 def test_modules_that_import_each_other_are_read_to_an_end(sliced: SliceOf) -> None:
