@@ -147,8 +147,21 @@ def load_bento(path: Path) -> Bento:
 def manifest_text(manifest: Manifest) -> str:
     """The manifest as YAML, in the order of its fields."""
     data = manifest.model_dump(mode="json", exclude_none=True)
-    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
     return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts so that they read back as they were, those with rare line breaks too."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # In other styles these are line breaks of the file, and become blanks.
+    style = '"' if any(c in text for c in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 def as_tag(text: str) -> tuple[str, str | None] | None:

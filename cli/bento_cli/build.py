@@ -24,9 +24,9 @@ from bento_cli.compose import (
     whole_gpus,
 )
 from bento_cli.discovery import Discovery, discover
-from bento_cli.errors import BentoError, InputError, Problem
+from bento_cli.errors import BentoError, InputError, Problem, nearest
 from bento_cli.image import LABEL_PREFIX, ImageSpec, plan_image
-from bento_cli.names import MAX_LENGTH, compose_project, kebab_case, nearest, snake_case
+from bento_cli.names import MAX_LENGTH, compose_project, kebab_case, snake_case
 from bento_cli.project_files import IGNORE_FILE, project_files
 from bento_cli.requirements import (
     Line,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bento_cli.bentofile import Env, LabelKey, OneLine
-from bento_cli.errors import InputError, Problem, shown
-from bento_cli.names import nearest
+from bento_cli.errors import InputError, Problem, nearest, shown
+from bento_cli.literals import literal
 from bento_cli.source import Module, Project, Symbol, bound_names, statements
 from bento_cli.yaml_file import in_words
 from bentoml._environment import peer_variable
@@ -266,7 +266,7 @@ class _Discoverer:
     def _text(self, module: Module, node: ast.expr, what: str) -> str | None:
         """The text that an argument of `depends()` is; the expression itself when it is computed."""
         try:
-            value = _literal(self.project, module, node)
+            value = literal(self.project, module, node)
         except ValueError:
             self.unknown.append(
                 module.problem(node, f"`{what}` of `depends()` is not known before the service starts")
@@ -421,7 +421,7 @@ def _arguments(project: Project, definition: Definition) -> _Arguments:
         # `**settings` is like a mapping that is unpacked into another one.
         node = keyword.value if keyword.arg else ast.Dict(keys=[None], values=[keyword.value])
         try:
-            value = _literal(project, module, node)
+            value = literal(project, module, node)
         except ValueError:
             arguments.computed[keyword.arg or f"**{ast.unparse(keyword.value)}"] = keyword.value
             continue
@@ -430,82 +430,3 @@ def _arguments(project: Project, definition: Definition) -> _Arguments:
         arguments.values.update(values)
         arguments.places.update(dict.fromkeys(values, keyword.value))
     return arguments
-
-
-def _literal(project: Project, module: Module, node: ast.expr) -> object:
-    """The value of a literal, of a name bound once to a literal, and of what is made of such.
-
-    Raises:
-        ValueError: it is computed.
-    """
-
-    def value_of(inner: ast.expr) -> object:
-        return _literal(project, module, inner)
-
-    match node:
-        case ast.Dict(keys=keys, values=values):
-            return _mapping(zip(keys, values, strict=True), value_of)
-        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
-            named = ((ast.Constant(k.arg) if k.arg else None, k.value) for k in keywords)
-            return _mapping(named, value_of)
-        case ast.List(elts=items):
-            return [value_of(item) for item in items]
-        case ast.Tuple(elts=items):
-            return tuple(value_of(item) for item in items)
-        case ast.BinOp(left=left, op=operator, right=right):
-            return _number(value_of(left), operator, value_of(right))
-        case ast.Name() | ast.Attribute():
-            return _bound_literal(project, module, node)
-    try:
-        return ast.literal_eval(node)
-    except TypeError as error:  # a set of lists
-        raise ValueError(str(error)) from None
-
-
-def _mapping(
-    items: Iterable[tuple[ast.expr | None, ast.expr]], value_of: Callable[[ast.expr], object]
-) -> dict[object, object]:
-    """A mapping of literals; no key means one that is unpacked."""
-    mapping: dict[object, object] = {}
-    for key, node in items:
-        value = value_of(node)
-        if key is None:
-            if not isinstance(value, dict):
-                raise ValueError("unpacks what is no mapping")
-            mapping.update(value)
-            continue
-        try:
-            mapping[value_of(key)] = value
-        except TypeError as error:
-            raise ValueError(str(error)) from None
-    return mapping
-
-
-def _number(left: object, operator: ast.operator, right: object) -> object:
-    """`60 * 10` and the like."""
-    if not isinstance(left, int | float) or not isinstance(right, int | float):
-        raise ValueError("no arithmetic of numbers")
-    match operator:
-        case ast.Add():
-            return left + right
-        case ast.Sub():
-            return left - right
-        case ast.Mult():
-            return left * right
-        case ast.Div() if right:
-            return left / right
-    raise ValueError("no arithmetic of numbers")
-
-
-def _bound_literal(project: Project, module: Module, node: ast.expr) -> object:
-    symbol = project.resolve(module, node)
-    home = project.module(symbol.module) if symbol else None
-    if home is not None and symbol is not None and symbol.name not in home.mutations:
-        match home.bindings.get(symbol.name):
-            case [ast.Assign(targets=[ast.Name()], value=value)] | [ast.AnnAssign(value=ast.expr() as value)]:
-                # A name that is bound to itself in a roundabout way ends in Python's own recursion limit.
-                try:
-                    return _literal(project, home, value)
-                except RecursionError:
-                    pass
-    raise ValueError(f"{ast.unparse(node)} is computed")

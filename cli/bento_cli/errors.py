@@ -11,6 +11,7 @@ BentoError              1   anything that a message explains
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,13 @@ def shown(path: Path, line: int | None = None) -> str:
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
     return str(path) if line is None else f"{path}:{line}"
+
+
+def nearest(name: str, known: Iterable[str], what: str) -> str:
+    """The end of a message about a name that is not known: the one that was meant, or all there are."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f", did you mean `{near[0]}`?" if near else f"; {what}: {', '.join(names) or 'none'}"
 
 
 def _with_source(problem: Problem) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 from typing import Final
 
 # Valid as one path component of an image reference, which may also repeat `_` and `-`.
@@ -34,13 +32,6 @@ def kebab_case(name: str) -> str:
 def snake_case(name: str) -> str:
     """`ControlNet` → `control_net`."""
     return "_".join(words(name))
-
-
-def nearest(name: str, known: Iterable[str], what: str) -> str:
-    """The end of a message about a name that is not known: the one that was meant, or all there are."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    return f", did you mean `{near[0]}`?" if near else f"; {what}: {', '.join(names) or 'none'}"
 
 
 def compose_project(name: str) -> str:

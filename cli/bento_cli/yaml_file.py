@@ -11,8 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from bento_cli.errors import InputError, NotFoundError, Problem, shown
-from bento_cli.names import nearest
+from bento_cli.errors import InputError, NotFoundError, Problem, nearest, shown
 
 M = TypeVar("M", bound=BaseModel)
 

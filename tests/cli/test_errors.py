@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bento_cli.errors import InputError, Problem
+from bento_cli.errors import InputError, Problem, nearest
 
 
 def test_a_place_below_the_current_folder_is_shown_relative_to_it(
@@ -43,3 +43,12 @@ def test_the_line_is_shown_with_a_caret_where_the_column_is_known(
         "    b = depends(C)",
         "                ^",
     ]
+
+
+def test_a_name_that_is_not_known_comes_with_the_nearest_one() -> None:
+    assert nearest("lables", ["name", "labels"], "valid") == ", did you mean `labels`?"
+
+
+def test_a_name_far_from_all_comes_with_all() -> None:
+    assert nearest("x", ["name", "labels"], "valid") == "; valid: name, labels"
+    assert nearest("x", [], "services") == "; services: none"

@@ -142,7 +142,10 @@ def test_an_attribute_that_is_no_endpoint_is_told_with_those_that_are(leaf: Call
     with pytest.raises(AttributeError) as caught:
         peer.triple(1)
 
-    assert str(caught.value) == "Leaf has no endpoint 'triple'; its endpoints: score, double, double_later, close"
+    assert (
+        str(caught.value)
+        == "Leaf has no endpoint 'triple'; its endpoints: score, double, double_later, close"
+    )
 
 
 def test_dependencies_on_one_service_share_a_client() -> None:

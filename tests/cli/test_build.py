@@ -1,0 +1,399 @@
+"""From a project to a Bento: the same project gives the same one, and none of its code is run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.cli.conftest import EXAMPLE, PROJECTS, Files, WriteProject
+from tests.conftest import CheckGolden
+
+from bento_cli.bento import Bento, Tag
+from bento_cli.build import plan_build, render_bento, write_bento
+from bento_cli.errors import BentoError, InputError
+from bento_cli.store import Store
+
+Build = Callable[..., Bento]
+
+SERVICE = """
+    import bentoml
+
+    @bentoml.service(labels={"team": "vision"})
+    class Entry:
+        @bentoml.api
+        def predict(self, x: int) -> int:
+            return x
+    """
+PROJECT = {"bentofile.yaml": "service: service:Entry\n", "service.py": SERVICE}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "home")
+
+
+@pytest.fixture
+def build(project: WriteProject, store: Store) -> Build:
+    """`build({"service.py": "..."})`: the Bento of such a project."""
+
+    def build_bento(files: Files = PROJECT, version: str | None = None, **labels: str) -> Bento:
+        bento, _ = write_bento(plan_build(project(files), labels=labels), store, version=version)
+        return bento
+
+    return build_bento
+
+
+def problems_of(root: Path) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        plan_build(root)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_bento_holds_the_project_the_runtime_and_a_folder_for_each_service(build: Build) -> None:
+    found = files_below(build().path)
+
+    assert {path for path in found if not path.startswith("runtime/")} == {
+        ".dockerignore",
+        "bento.yaml",
+        "compose.yaml",
+        "src/bentofile.yaml",
+        "src/service.py",
+        "services/Entry/Dockerfile",
+        "services/Entry/compose.yaml",
+        "services/Entry/requirements.txt",
+    }
+    assert {"runtime/bentoml/__init__.py", "runtime/bentoml/_worker.py", "runtime/bentoml/py.typed"} <= found
+    assert not any(path.endswith(".pyc") for path in found)
+
+
+def test_the_same_project_gives_the_same_version(build: Build) -> None:
+    assert build().tag == build().tag
+
+
+def test_the_same_project_elsewhere_gives_the_same_version(
+    build: Build, store: Store, tmp_path: Path
+) -> None:
+    here = build()
+    shutil.copytree(tmp_path / "project", tmp_path / "elsewhere")
+
+    elsewhere, is_new = write_bento(plan_build(tmp_path / "elsewhere"), store)
+
+    assert (elsewhere.tag, is_new) == (here.tag, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("service.py", SERVICE + "# x"),
+        ("data.txt", "x"),
+        ("bentofile.yaml", "service: service:Entry\n# x\n"),
+        ("bentofile.yaml", "service: service:Entry\nlabels: {a: b}\n"),
+    ],
+)
+def test_a_changed_byte_gives_another_version(build: Build, name: str, text: str) -> None:
+    assert build().tag != build({**PROJECT, name: text}).tag
+
+
+def test_a_label_of_the_command_line_gives_another_version(build: Build) -> None:
+    assert build().tag != build(team="b").tag
+
+
+def test_a_file_that_can_be_run_gives_another_version(build: Build, tmp_path: Path) -> None:
+    before = build()
+    (tmp_path / "project" / "service.py").chmod(0o755)
+
+    assert build().tag != before.tag
+
+
+def test_what_others_may_do_with_a_file_is_the_same_everywhere(build: Build, tmp_path: Path) -> None:
+    before = build()
+    (tmp_path / "project" / "service.py").chmod(0o600)
+
+    after = build()
+
+    assert after.tag == before.tag
+    assert (after.source / "service.py").stat().st_mode & 0o777 == 0o644
+
+
+def test_files_are_copied_as_they_can_be_run(build: Build, project: WriteProject) -> None:
+    root = project({**PROJECT, "run.sh": ""})
+    (root / "run.sh").chmod(0o700)
+
+    bento = build()
+
+    assert (bento.source / "run.sh").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_version_may_be_chosen(build: Build) -> None:
+    assert str(build(version="1.2.0").tag) == "entry:1.2.0"
+
+
+def test_a_chosen_version_stands_for_one_content(build: Build) -> None:
+    build(version="1")
+
+    with pytest.raises(BentoError, match="with another content"):
+        build({**PROJECT, "data.txt": "x"}, version="1")
+
+
+def test_a_version_that_no_image_can_have_is_refused_before_anything_is_written(
+    build: Build, tmp_path: Path
+) -> None:
+    with pytest.raises(BentoError, match="'1/2' is no version of a Bento"):
+        build(version="1/2")
+
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(("key", "value"), [("a=b", "c"), ("", "c"), ("a", "b\nc"), ("a", "\ud800")])
+def test_a_label_of_the_command_line_that_no_image_can_have_is_refused(
+    project: WriteProject, key: str, value: str
+) -> None:
+    with pytest.raises(BentoError, match="label "):
+        plan_build(project(PROJECT), labels={key: value})
+
+
+def test_labels_stand_in_the_manifest_and_on_the_image(build: Build) -> None:
+    files = {**PROJECT, "bentofile.yaml": "service: service:Entry\nlabels: {owner: me, team: a}\n"}
+
+    bento = build(files, stage="test")
+
+    assert bento.manifest.labels == {"owner": "me", "team": "a", "stage": "test"}
+    dockerfile = (bento.path / "services/Entry/Dockerfile").read_text(encoding="utf-8")
+    labels = re.findall(r'^LABEL "([^"]*)"="([^"]*)"$', dockerfile, re.MULTILINE)
+    assert labels == [
+        ("owner", "me"),
+        ("team", "vision"),
+        ("stage", "test"),
+        ("org.opencontainers.image.title", "entry/entry"),
+        ("org.opencontainers.image.version", bento.tag.version),
+        ("org.bentoml.bento", str(bento.tag)),
+        ("org.bentoml.service", "Entry"),
+    ]
+
+
+def test_where_packages_are_looked_for_stands_before_the_requirements(build: Build) -> None:
+    bentofile = """
+        service: service:Entry
+        python:
+          extra_index_url: [https://host/cpu]
+          packages: [numpy]
+        """
+
+    bento = build({**PROJECT, "bentofile.yaml": bentofile})
+
+    lines = (bento.path / "services/Entry/requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "--extra-index-url https://host/cpu"
+    assert "numpy" in lines
+
+
+def test_variables_of_the_build_are_there_while_packages_are_installed(build: Build) -> None:
+    bentofile = """
+        service: service:Entry
+        envs:
+          - {name: UV_HTTP_TIMEOUT, value: "300", stage: build}
+        """
+
+    bento = build({**PROJECT, "bentofile.yaml": bentofile})
+
+    stages = (bento.path / "services/Entry/Dockerfile").read_text(encoding="utf-8").split("\nFROM ")
+    holding = [stage.partition("\n")[0] for stage in stages if 'ENV UV_HTTP_TIMEOUT="300"\n' in stage]
+    assert holding == ["python AS packages"]
+
+
+def test_a_bentos_name_with_a_dot_gives_compose_a_name_without(build: Build) -> None:
+    bento = build({**PROJECT, "bentofile.yaml": "service: service:Entry\nname: my.demo\n"})
+
+    compose = yaml.safe_load((bento.path / "compose.yaml").read_text(encoding="utf-8"))
+    assert compose["name"] == "my-demo"
+
+
+def test_the_graph_of_a_diamond_stands_in_the_manifest(store: Store) -> None:
+    bento, _ = write_bento(plan_build(PROJECTS / "diamond"), store)
+
+    assert [node.name for node in bento.graph] == ["Leaf", "Left", "Right", "Entry"]
+    assert bento.graph == plan_build(PROJECTS / "diamond").graph
+
+
+def test_services_over_files_get_an_image_each_with_its_own_packages(store: Store) -> None:
+    bento, _ = write_bento(plan_build(PROJECTS / "services-over-files"), store)
+
+    assert {s.name: (set(s.requirements), set(s.absent_modules)) for s in bento.manifest.services} == {
+        "Embedder": ({"torch"}, set()),
+        "Ranker": ({"numpy", "faiss-cpu"}, {"torch"}),
+        "Entry": (set(), {"numpy", "faiss", "torch"}),
+    }
+
+
+def test_none_of_the_projects_code_is_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECTS / "module-that-raises")
+
+    bento, _ = write_bento(plan_build(Path()), store)
+
+    assert [node.name for node in bento.graph] == ["Leaf", "Entry"]
+    assert not Path("written-by-the-module").exists()
+
+
+def test_a_module_that_a_service_loads_and_include_leaves_out_is_an_error(project: WriteProject) -> None:
+    files = {
+        "bentofile.yaml": "service: service:Entry\ninclude: [service.py]\n",
+        "service.py": SERVICE.replace("import bentoml", "import bentoml, helpers"),
+        "helpers.py": "",
+        "unused.py": "",
+    }
+
+    [problem] = problems_of(project(files))
+
+    assert problem.startswith("helpers.py: Entry loads this file, and it is no part of the Bento")
+
+
+def test_problems_of_the_bentofile_and_of_the_services_come_at_once(project: WriteProject) -> None:
+    files = {
+        "bentofile.yaml": "service: service:Entry\nlabels: {a: 1}\n",
+        "service.py": SERVICE + "\n        b = bentoml.depends(Missing)\n",
+    }
+
+    assert [problem.partition(": ")[0] for problem in problems_of(project(files))] == [
+        "bentofile.yaml:2",
+        "service.py:9",
+    ]
+
+
+def test_problems_of_names_settings_and_requirements_come_at_once(project: WriteProject) -> None:
+    bentofile = """
+        service: service:Entry
+        python: {packages: [a b]}
+        services:
+          Entri: {}
+          Entry: {python: {packages: [c d]}}
+        """
+    service = SERVICE.replace("labels=", "workers=0, resources={'cpus': 1}, labels=")
+
+    assert [
+        problem.partition("; ")[0]
+        for problem in problems_of(project({"bentofile.yaml": bentofile, "service.py": service}))
+    ] == [
+        "bentofile.yaml:2: 'a b' is no requirement such as `numpy>=2`: "
+        "Expected semicolon (after name with no version specifier) or end",
+        "bentofile.yaml:4: no service 'Entri', did you mean `Entry`?",
+        "bentofile.yaml:5: 'c d' is no requirement such as `numpy>=2`: "
+        "Expected semicolon (after name with no version specifier) or end",
+        "service.py:3: Entry: `resources.cpus`: unknown key, did you mean `cpu`?",
+        "service.py:3: Entry: `workers`: Input should be greater than 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Übersetzer", "'Übersetzer' is no name of a service: use letters, digits, `_` and `-`"),
+        ("a b", "'a b' is no name of a service: use letters, digits, `_` and `-`"),
+        ("../a", "'../a' is no name of a service: use letters, digits, `_` and `-`"),
+        ("__", "'__' is no name of a service: use letters, digits, `_` and `-`"),
+        ("x" * 64, f"'{'x' * 64}', the name of its container, has more than 63 characters"),
+    ],
+)
+def test_a_service_whose_name_names_no_container_is_refused(
+    project: WriteProject, name: str, expected: str
+) -> None:
+    files = {**PROJECT, "service.py": SERVICE.replace("labels=", f"name={name!r}, labels=")}
+
+    assert problems_of(project(files)) == [f"service.py:4: {expected}"]
+
+
+def test_two_services_that_would_share_an_image_are_refused(project: WriteProject) -> None:
+    service = """
+        import bentoml
+
+        @bentoml.service
+        class ImageNet: ...
+
+        @bentoml.service(name="image_net")
+        class Other: ...
+
+        @bentoml.service
+        class Entry:
+            a = bentoml.depends(ImageNet)
+            b = bentoml.depends(Other)
+        """
+
+    assert problems_of(project({**PROJECT, "service.py": service})) == [
+        "service.py:7: 'image_net' and 'ImageNet' would share the image `image-net`; rename one"
+    ]
+
+
+def test_a_configuration_that_no_variable_can_hold_is_refused(project: WriteProject) -> None:
+    files = {**PROJECT, "service.py": SERVICE.replace("labels=", "logging={'a': {1, 2}}, labels=")}
+
+    [problem] = problems_of(project(files))
+
+    assert problem.startswith("service.py:3: Entry: its configuration cannot be written as JSON")
+
+
+@pytest.mark.parametrize("broken", ["bentofile", "service", "requirements", "name"])
+def test_an_error_leaves_the_store_as_it_was(build: Build, store: Store, tmp_path: Path, broken: str) -> None:
+    build()
+    before = files_below(tmp_path / "home")
+    bentofile = {
+        "bentofile": "service: service:Entry\nx: 1",
+        "service": "service: service:Other",
+        "requirements": "service: service:Entry\npython: {packages: [a b]}",
+        "name": "service: service:Entry\nname: Upper",
+    }[broken]
+
+    with pytest.raises(BentoError):
+        build({**PROJECT, "bentofile.yaml": bentofile})
+
+    assert files_below(tmp_path / "home") == before
+
+
+def test_an_error_while_files_are_copied_leaves_the_store_as_it_was(
+    project: WriteProject, store: Store, tmp_path: Path
+) -> None:
+    plan = plan_build(project(PROJECT))
+    (tmp_path / "project" / "service.py").unlink()
+
+    with pytest.raises(OSError, match=r"service\.py"):
+        write_bento(plan, store)
+
+    assert files_below(tmp_path / "home") == set()
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What is written for the example, with what differs from one time to the next pinned."""
+    root = tmp_path_factory.mktemp("example")
+    shutil.copy(EXAMPLE / "service.py", root)
+    bentofile = (EXAMPLE / "bentofile.yaml").read_text(encoding="utf-8")
+    pinned = f'{bentofile}docker:\n  python_version: "3.11"\n'
+    (root / "bentofile.yaml").write_text(pinned, encoding="utf-8")
+    tag = Tag("control_net", "golden")
+    files = render_bento(plan_build(root), tag, created="2026-01-01T00:00:00+00:00", digest="golden")
+    files["bento.yaml"] = re.sub(r"(bentoml_version: ).*", r"\1golden", files["bento.yaml"])
+    return files
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "bento.yaml",
+        "compose.yaml",
+        "compose.cpu.yaml",
+        ".dockerignore",
+        "services/ControlNet/Dockerfile",
+        "services/ControlNet/compose.yaml",
+        "services/SDXLControlNetService/Dockerfile",
+        "services/SDXLControlNetService/compose.yaml",
+    ],
+)
+def test_the_example_is_written_as_a_person_has_reviewed_it(
+    example: dict[str, str], check_golden: CheckGolden, path: str
+) -> None:
+    check_golden(f"controlnet/{path}", example[path])

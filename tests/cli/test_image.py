@@ -1,0 +1,152 @@
+"""What the image of one service is decided to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bento_cli.bentofile import Bentofile
+from bento_cli.image import ImageSpec, plan_image, service_variables
+from bentoml._config import load_config
+from bentoml._graph import ServiceNode
+
+PlanImage = Callable[..., ImageSpec]
+
+NODE = ServiceNode(name="Entry", target="service:Entry")
+
+
+@pytest.fixture
+def image_of() -> PlanImage:
+    """`image_of({"resources": {"gpu": 1}}, requirements=[...])`: the image of such a service."""
+
+    def plan(
+        config: dict[str, Any] | None = None,
+        *,
+        requirements: tuple[str, ...] = (),
+        bentofile: dict[str, Any] | None = None,
+        node: ServiceNode = NODE,
+        runtime: tuple[str, ...] = (),
+    ) -> ImageSpec:
+        return plan_image(
+            replace(node, config=config or {}),
+            load_config(node.name, config or {}),
+            Bentofile.model_validate({"service": "service:Entry", **(bentofile or {})}),
+            requirements=requirements,
+            index_options=(),
+            runtime=runtime,
+            absent=frozenset({"torch", "cv2"}),
+            dependents=("Front", "Back"),
+            declares_all=True,
+        )
+
+    return plan
+
+
+def test_a_service_without_a_gpu_stands_on_a_slim_python(image_of: PlanImage) -> None:
+    image = image_of(bentofile={"docker": {"python_version": "3.12"}})
+
+    assert (image.base_image, image.base_has_python) == ("python:3.12-slim-bookworm", True)
+    assert image.base_reason == "asks for no GPU"
+
+
+def test_a_service_with_a_gpu_stands_on_cuda_and_brings_its_python(image_of: PlanImage) -> None:
+    image = image_of({"resources": {"gpu": 1}}, requirements=("torch>=2",))
+
+    assert image.base_image.startswith("nvidia/cuda:")
+    assert not image.base_has_python
+    assert image.base_reason == "asks for a GPU; torch brings the CUDA libraries"
+
+
+def test_a_base_with_cudnn_is_taken_where_no_package_brings_the_libraries(image_of: PlanImage) -> None:
+    image = image_of({"resources": {"gpu": 1}}, requirements=("onnxruntime-gpu",))
+
+    assert "-cudnn-runtime-" in image.base_image
+
+
+def test_gpus_of_workers_count_as_well(image_of: PlanImage) -> None:
+    assert image_of({"workers": [{"gpu": 1}, {"gpu": 1}]}).gpus == 2
+
+
+def test_the_base_image_of_the_bentofile_wins(image_of: PlanImage) -> None:
+    image = image_of({"resources": {"gpu": 1}}, bentofile={"docker": {"base_image": "mine/python:1"}})
+
+    assert (image.base_image, image.base_has_python) == ("mine/python:1", True)
+    assert image.base_reason == "docker.base_image of bentofile.yaml"
+
+
+def test_system_packages_come_from_what_is_known_and_from_the_bentofile(image_of: PlanImage) -> None:
+    image = image_of(
+        requirements=("OpenCV_Python>=4",), bentofile={"docker": {"system_packages": ["git", "libgl1"]}}
+    )
+
+    assert image.system_packages == ("git", "libgl1", "libglib2.0-0", "libxcb1")
+
+
+def test_the_runtimes_requirements_are_part_of_it(image_of: PlanImage) -> None:
+    image = image_of(requirements=("numpy", "httpx"), runtime=("httpx", "fastapi>=0.115"))
+
+    assert image.requirements == ("fastapi>=0.115", "httpx", "numpy")
+
+
+def test_the_image_says_which_service_it_runs(image_of: PlanImage) -> None:
+    environment = image_of({"workers": 2}).environment
+
+    assert environment["BENTOML_SERVICE"] == "service:Entry"
+    assert environment["BENTOML_ABSENT_MODULES"] == "cv2,torch"
+    assert environment["BENTOML_DEPENDENTS"] == "Back,Front"
+    assert environment["BENTOML_DECLARED"] == '{"config":{"workers":2},"name":"Entry"}'
+
+
+def test_a_configuration_that_is_not_known_in_full_is_not_declared() -> None:
+    variables = service_variables(NODE, absent=frozenset(), dependents=(), declares_all=False)
+
+    assert variables == {}
+
+
+ENVS = [
+    {"name": "ALWAYS", "value": "1"},
+    {"name": "BUILD", "value": "2", "stage": "build"},
+    {"name": "RUN", "value": "3", "stage": "runtime"},
+    {"name": "GIVEN_LATER"},
+]
+
+
+def test_variables_are_there_in_the_stage_they_are_for(image_of: PlanImage) -> None:
+    image = image_of(bentofile={"envs": ENVS})
+
+    assert image.build_environment == {"ALWAYS": "1", "BUILD": "2"}
+    assert {"ALWAYS", "BUILD", "RUN", "GIVEN_LATER"} & image.environment.keys() == {"ALWAYS", "RUN"}
+
+
+def test_the_bentofiles_variables_win_over_the_services_own(image_of: PlanImage) -> None:
+    node = replace(NODE, envs=({"name": "RUN", "value": "0", "stage": "all"},))
+
+    image = image_of(bentofile={"envs": ENVS}, node=node)
+
+    assert (image.environment["RUN"], image.build_environment["RUN"]) == ("3", "0")
+
+
+def test_labels_of_the_service_win_over_the_bentofiles(image_of: PlanImage) -> None:
+    node = replace(NODE, labels={"team": "b"})
+
+    image = image_of(bentofile={"labels": {"team": "a", "project": "c"}}, node=node)
+
+    assert image.labels == {"team": "b", "project": "c"}
+
+
+def test_what_loads_from_a_hub_gets_a_folder_for_models(image_of: PlanImage) -> None:
+    image = image_of(requirements=("diffusers",))
+
+    assert image.uses_model_hub
+    assert image.environment["HF_HOME"] == image.cache_folder
+
+
+def test_the_projects_own_folder_for_models_wins(image_of: PlanImage) -> None:
+    image = image_of(
+        requirements=("diffusers",), bentofile={"envs": [{"name": "HF_HOME", "value": "/models"}]}
+    )
+
+    assert image.environment["HF_HOME"] == "/models"

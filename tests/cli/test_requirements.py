@@ -1,0 +1,337 @@
+"""Which service holds which requirement, and what a project may list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+from tests.cli.conftest import Files, WriteProject
+
+from bento_cli.bentofile import load_bentofile
+from bento_cli.errors import InputError
+from bento_cli.requirements import (
+    Line,
+    Listed,
+    Requirements,
+    absent_modules,
+    assign,
+    project_requirements,
+    runtime_requirements,
+    service_requirements,
+)
+from bento_cli.slicing import Slice
+
+ListedBy = Callable[[Files], Listed]
+
+
+def slice_of(service: str, *reached: str, absent: tuple[str, ...] = ()) -> Slice:
+    places = {module: f"service.py:1: `{module}`" for module in reached}
+    return Slice(service=service, reached=places, absent=frozenset(absent), modules=("service",))
+
+
+def lines(*texts: str) -> list[Line]:
+    return [Line(text, text.partition("=")[0].partition(" ")[0].partition("[")[0]) for text in texts]
+
+
+def held(requirements: Requirements) -> Mapping[str, tuple[str, ...]]:
+    return requirements.by_service
+
+
+GPU = slice_of("Gpu", "torch", "diffusers", absent=("cv2",))
+CPU = slice_of("Cpu", "cv2", absent=("torch", "diffusers"))
+
+
+def test_a_requirement_goes_with_the_services_that_reach_its_module() -> None:
+    found = assign(lines("torch", "opencv-python-headless", "diffusers==0.30"), [GPU, CPU], {})
+
+    assert held(found) == {"Gpu": ("diffusers==0.30", "torch"), "Cpu": ("opencv-python-headless",)}
+
+
+@pytest.mark.parametrize(
+    ("requirement", "module"),
+    [
+        ("opencv-python", "cv2"),
+        ("pillow", "PIL"),
+        ("scikit-learn", "sklearn"),
+        ("pyyaml", "yaml"),
+        ("python-docx", "docx"),
+        ("faiss-gpu", "faiss"),
+        ("sentence-transformers", "sentence_transformers"),
+        ("xgboost", "xgboost"),
+        ("google-cloud-storage", "google"),
+    ],
+)
+def test_a_distribution_brings_a_module_of_another_name(requirement: str, module: str) -> None:
+    found = assign(lines(requirement), [slice_of("A", module), slice_of("B", absent=(module,))], {})
+
+    assert held(found) == {"A": (requirement,), "B": ()}
+
+
+def test_each_decision_says_why() -> None:
+    found = assign(lines("torch"), [GPU, CPU], {})
+
+    assert [(d.service, d.is_held, d.why) for d in found.decisions] == [
+        ("Gpu", True, "service.py:1: `torch`"),
+        ("Cpu", False, "not reached"),
+    ]
+
+
+def test_a_plug_in_that_nothing_imports_goes_with_its_host() -> None:
+    found = assign(lines("diffusers", "torch", "accelerate", "opencv-python"), [GPU, CPU], {})
+
+    assert held(found)["Cpu"] == ("opencv-python",)
+    assert "plug-in of diffusers" in [d.why for d in found.decisions if d.requirement == "accelerate"]
+
+
+def test_a_plug_in_of_a_plug_in_goes_with_both() -> None:
+    found = assign(lines("sentencepiece", "transformers", "diffusers", "opencv-python"), [GPU, CPU], {})
+
+    assert held(found) == {
+        "Gpu": ("diffusers", "sentencepiece", "transformers"),
+        "Cpu": ("opencv-python",),
+    }
+
+
+def test_what_nothing_imports_and_nobody_knows_goes_everywhere() -> None:
+    found = assign(lines("torch", "some-exporter"), [GPU, CPU], {})
+
+    assert held(found) == {"Gpu": ("some-exporter", "torch"), "Cpu": ("some-exporter",)}
+    assert "nothing imports it: kept everywhere" in [decision.why for decision in found.decisions]
+
+
+@pytest.mark.parametrize("name", ["bentoml", "bentoml[grpc]>=1.3", "bento-toolchain"])
+def test_the_runtime_is_left_out_with_a_note(name: str) -> None:
+    found = assign(lines(name.partition(">")[0]), [GPU], {})
+
+    assert held(found) == {"Gpu": ()}
+    assert found.notes[0].endswith("is left out: the runtime is in every image")
+
+
+def test_a_distribution_may_have_a_line_for_each_of_several_pythons() -> None:
+    texts = ("torch==2.0; python_version < '3.11'", "torch==2.5; python_version >= '3.11'")
+
+    found = assign([Line(text, "torch") for text in texts], [GPU], {})
+
+    assert held(found) == {"Gpu": texts}
+
+
+def test_what_is_added_for_one_service_goes_with_that_one() -> None:
+    found = assign(lines("opencv-python"), [GPU, CPU], {"Gpu": lines("xformers")})
+
+    assert held(found) == {"Gpu": ("xformers",), "Cpu": ("opencv-python",)}
+    assert [(d.service, d.is_held, d.why) for d in found.decisions if d.requirement == "xformers"] == [
+        ("Gpu", True, "services.Gpu.python.packages"),
+        ("Cpu", False, "not reached"),
+    ]
+
+
+def test_what_is_added_for_one_service_takes_the_place_of_the_projects_line() -> None:
+    found = assign(lines("torch"), [GPU, slice_of("Too", "torch"), CPU], {"Gpu": lines("torch==2.5")})
+
+    assert held(found)["Gpu"] == ("torch==2.5",)
+    assert held(found)["Too"] == ("torch",)
+    assert [d.why for d in found.decisions if not d.is_held and d.requirement == "torch"] == [
+        "services.Gpu.python.packages says otherwise",
+        "not reached",
+    ]
+
+
+def test_what_is_added_and_listed_alike_is_held_once() -> None:
+    found = assign(lines("torch"), [GPU, CPU], {"Gpu": lines("torch")})
+
+    assert held(found)["Gpu"] == ("torch",)
+    assert len(found.decisions) == 2
+
+
+def test_a_plug_in_that_one_service_adds_is_not_kept_everywhere() -> None:
+    found = assign(lines("some-exporter"), [GPU, CPU], {"Gpu": lines("some-exporter")})
+
+    assert held(found) == {"Gpu": ("some-exporter",), "Cpu": ()}
+
+
+def test_a_module_that_no_requirement_brings_is_noted_with_where_it_is_used() -> None:
+    found = assign(lines("diffusers"), [GPU], {})
+
+    assert found.notes == (
+        "no requirement brings `torch` (service.py:1: `torch`); it must come with another one",
+    )
+
+
+def test_a_module_that_the_runtime_brings_needs_no_requirement() -> None:
+    assert assign([], [slice_of("A", "fastapi", "httpx", "starlette")], {}).notes == ()
+
+
+def test_placeholders_stand_for_what_no_held_requirement_brings() -> None:
+    part = slice_of("A", absent=("torch", "cv2", "fastapi", "np_tools"))
+
+    assert absent_modules(part, ["opencv-python>=4", "NP.tools"]) == {"torch"}
+
+
+def test_the_runtimes_own_requirements_have_their_version_ranges() -> None:
+    assert any(line.startswith("pydantic>=") for line in runtime_requirements())
+    assert not any(line.startswith(("docker", "jinja2")) for line in runtime_requirements())
+
+
+@pytest.fixture
+def listed_by(project: WriteProject) -> ListedBy:
+    """What a project of these files lists."""
+
+    def find(files: Files) -> Listed:
+        root = project(
+            {"bentofile.yaml": "service: a:B\npython:\n  requirements_txt: requirements.txt\n", **files}
+        )
+        bentofile, file = load_bentofile(root)
+        return project_requirements(root, bentofile, file)
+
+    return find
+
+
+def refused(listed_by: ListedBy, files: Files) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        listed_by(files)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_packages_are_listed_in_the_bentofile(listed_by: ListedBy) -> None:
+    found = listed_by({"bentofile.yaml": "service: a:B\npython: {packages: ['NumPy>=2', 'Open_CLIP.torch']}"})
+
+    assert found.lines == (Line("NumPy>=2", "numpy"), Line("Open_CLIP.torch", "open-clip-torch"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "torch==2.5.1",
+        "uvicorn[standard]>=0.30,<1",
+        "numpy<2; python_version < '3.12'",
+        "detectron2 @ https://host/detectron2-0.6-py3-none-any.whl",
+        "clip @ git+https://host/clip.git@main#egg=clip",
+    ],
+)
+def test_a_requirement_is_kept_as_it_is_written(listed_by: ListedBy, text: str) -> None:
+    found = listed_by({"requirements.txt": f"{text}\n"})
+
+    assert [line.text for line in found.lines] == [text]
+
+
+def test_a_requirements_file_may_have_comments_blank_lines_and_line_breaks(listed_by: ListedBy) -> None:
+    text = """
+        # what the model needs
+        torch  # the newest
+
+        numpy \\
+            >=2
+
+        pillow
+        """
+
+    found = listed_by({"requirements.txt": text})
+
+    assert [line.name for line in found.lines] == ["torch", "numpy", "pillow"]
+
+
+def test_a_requirements_file_may_name_others(listed_by: ListedBy) -> None:
+    found = listed_by(
+        {
+            "requirements.txt": "-r requirements/gpu.txt\nnumpy\n",
+            "requirements/gpu.txt": "--requirement=base.txt\ntorch\n",
+            "requirements/base.txt": "-r ../requirements.txt\npillow\n",
+        }
+    )
+
+    assert [line.name for line in found.lines] == ["pillow", "torch", "numpy"]
+
+
+def test_where_packages_are_looked_for_is_kept(listed_by: ListedBy) -> None:
+    text = """
+        -i https://host/simple
+        --extra-index-url https://host/cpu
+        --extra-index-url=https://host/cpu
+        -f https://host/wheels.html
+        torch
+        """
+
+    found = listed_by({"requirements.txt": text})
+
+    assert found.options == (
+        "--index-url https://host/simple",
+        "--extra-index-url https://host/cpu",
+        "--find-links https://host/wheels.html",
+    )
+
+
+def test_where_the_bentofile_looks_for_packages_wins(listed_by: ListedBy) -> None:
+    bentofile = """
+        service: a:B
+        python:
+          requirements_txt: requirements.txt
+          index_url: https://host/mine
+          extra_index_url: [https://host/more]
+          packages: [torch]
+        """
+
+    found = listed_by({"bentofile.yaml": bentofile, "requirements.txt": "-i https://host/theirs\nnumpy"})
+
+    assert found.options == ("--index-url https://host/mine", "--extra-index-url https://host/more")
+    assert found.notes == (
+        "bentofile.yaml: `python.packages` is not read, as `python.requirements_txt` names a file",
+    )
+
+
+def test_lines_that_are_no_requirements_come_with_their_places(listed_by: ListedBy) -> None:
+    text = "numpy\ntorch=2\n./wheels/mine.whl\n"
+
+    problems = refused(listed_by, {"requirements.txt": text})
+
+    assert [problem.partition(" is no requirement")[0] for problem in problems] == [
+        "requirements.txt:2: 'torch=2'",
+        "requirements.txt:3: './wheels/mine.whl'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("-e .", "`-e` is not read here; what is: -r, --extra-index-url, --find-links, --index-url"),
+        ("-c constraints.txt", "`-c` is not read here; "),
+        ("--pre", "`--pre` is not read here; "),
+        ("torch --hash=sha256:00", "`--hash` of 'torch' is not read here"),
+        ("torch \\\n  --hash=sha256:00", "`--hash` of 'torch' is not read here"),
+        ("--find-links ./wheels", "`--find-links`: expected a URL, found './wheels': a folder is not in"),
+        ("-r missing.txt", "names missing.txt, which is no file"),
+        ("-r ../secret.txt", "'secret.txt' leads out of the project"),
+    ],
+)
+def test_an_option_that_is_not_acted_on_is_refused(listed_by: ListedBy, line: str, expected: str) -> None:
+    [problem] = refused(listed_by, {"requirements.txt": f"numpy\n{line}\n"})
+
+    assert problem.startswith(f"requirements.txt:2: {expected}")
+
+
+def test_a_requirements_file_that_is_not_there_is_shown_where_it_is_named(listed_by: ListedBy) -> None:
+    assert refused(listed_by, {}) == ["bentofile.yaml:3: names requirements.txt, which is no file"]
+
+
+def test_a_requirements_file_outside_of_the_project_is_refused(listed_by: ListedBy) -> None:
+    bentofile = "service: a:B\npython:\n  requirements_txt: ../requirements.txt\n"
+
+    assert refused(listed_by, {"bentofile.yaml": bentofile, "../requirements.txt": "numpy"}) == [
+        "bentofile.yaml:3: 'requirements.txt' leads out of the project"
+    ]
+
+
+def test_what_is_added_for_a_service_comes_with_its_place_when_it_is_none(project: WriteProject) -> None:
+    text = """
+        service: a:B
+        services:
+          A:
+            python: {packages: [torch=2]}
+          B:
+            python: {packages: [a b]}
+        """
+    bentofile, file = load_bentofile(project({"bentofile.yaml": text}))
+
+    with pytest.raises(InputError) as caught:
+        service_requirements(bentofile, file, ["A", "B"])
+
+    assert [problem.line for problem in caught.value.problems] == [4, 6]
