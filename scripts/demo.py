@@ -51,9 +51,8 @@ def main() -> None:
         clock.lap("POST /generate, one picture")
     clock.lap("stop, nothing left running")
     clock.show()
-    say(
-        f"\npicture: {picture.relative_to(ROOT)} (noise, as the weights are random)\nlog:     {LOG.relative_to(ROOT)}"
-    )
+    say(f"\npicture: {picture.relative_to(ROOT)} (noise: the weights are random)")
+    say(f"log:     {LOG.relative_to(ROOT)}")
 
 
 class Clock:
@@ -129,9 +128,8 @@ def post_picture(address: str) -> Path:
     picture.write_bytes(response.content)
     with Image.open(picture) as image:
         image.verify()
-        say(
-            f"POST {address}/generate → {response.status_code} {response.headers['content-type']}, {image.size}"
-        )
+        kind = response.headers["content-type"]
+        say(f"POST {address}/generate → {response.status_code} {kind}, {image.width}x{image.height}")
     return picture
 
 

@@ -63,11 +63,11 @@ class EngineFacts:
 class Progress(Protocol):
     """Hears of long work as it goes on."""
 
-    def at(self, text: str) -> None:
+    def at(self, text: str, /) -> None:
         """The work is at something now."""
         ...
 
-    def done(self, text: str) -> None:
+    def done(self, text: str, /) -> None:
         """A part of the work that took its time is done."""
         ...
 
