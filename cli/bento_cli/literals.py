@@ -73,11 +73,13 @@ def _number(left: object, operator: ast.operator, right: object) -> object:
     raise ValueError("no arithmetic of numbers")
 
 
-def _bound(project: Project, module: Module, node: ast.expr) -> object:
+def _bound(project: Project, module: Module, node: ast.Name | ast.Attribute) -> object:
     symbol = project.resolve(module, node)
     home = project.module(symbol.module) if symbol else None
-    if home is not None and symbol is not None and symbol.name not in home.mutations:
+    if home is not None and symbol is not None and _is_bound_once(module, ast.unparse(node).split(".")[0]):
         match home.bindings.get(symbol.name):
+            case _ if symbol.name in home.mutations:
+                pass
             case [ast.Assign(targets=[ast.Name()], value=value)] | [ast.AnnAssign(value=ast.expr() as value)]:
                 # A name that is bound to itself in a roundabout way ends in Python's own recursion limit.
                 try:
@@ -85,3 +87,7 @@ def _bound(project: Project, module: Module, node: ast.expr) -> object:
                 except RecursionError:
                     pass
     raise ValueError(f"{ast.unparse(node)} is computed")
+
+
+def _is_bound_once(module: Module, name: str) -> bool:
+    return len(module.bindings.get(name, ())) <= 1 and name not in module.mutations

@@ -261,93 +261,21 @@ def test_an_address_that_is_computed_is_noted_and_shown_as_it_is_written(discove
     ]
 
 
-@pytest.mark.parametrize(
-    ("argument", "expected"),
-    [
-        ("{'timeout': 60}", {"timeout": 60}),
-        ("dict(timeout=60)", {"timeout": 60}),
-        ("{'timeout': 60 * 10}", {"timeout": 600}),
-        ("{'timeout': 2 * MINUTE}", {"timeout": 120}),
-        ("{**TRAFFIC, 'max_concurrency': 5}", {"timeout": 30, "max_concurrency": 5}),
-        ("TRAFFIC", {"timeout": 30}),
-        ("settings.TRAFFIC", {"timeout": 90}),
-        ("{'timeout': ANNOTATED}", {"timeout": 7}),
-        ("{'timeout': FOREIGN}", {"timeout": 90}),
-    ],
-)
-def test_an_argument_is_known_from(discovered: Discover, argument: str, expected: object) -> None:
-    files = {
-        "service.py": f"""
-            import bentoml
-            import settings
-            from settings import TIMEOUT as FOREIGN
-
-            MINUTE = 60
-            TRAFFIC = {{"timeout": 30}}
-            ANNOTATED: int = 7
-
-            @bentoml.service(traffic={argument})
-            class Entry: ...
-            """,
-        "settings.py": "TIMEOUT = 90\nTRAFFIC = {'timeout': TIMEOUT}",
-    }
-
-    assert discovered(files).graph.services["Entry"].config == {"traffic": expected}
-
-
-@pytest.mark.parametrize(
-    "argument",
-    [
-        "int(os.environ['WORKERS'])",
-        "MANY",
-        "TWICE",
-        "LOOP",
-        "CHANGED",
-        "EXTENDED",
-        "unknown",
-        "2 ** 8",
-        "'a' * 3",
-        "{[1]: 2}",
-        "1 / 0",
-        "[*range(3)]",
-        "{**MANY}",
-        "f'{1}'",
-    ],
-)
-def test_an_argument_that_is_computed_is_noted(discovered: Discover, argument: str) -> None:
-    text = f"""
+def test_an_argument_that_is_computed_is_noted_and_left_out(discovered: Discover) -> None:
+    text = """
         import os
         import bentoml
 
-        MANY = os.cpu_count()
-        TWICE = 1
-        TWICE = 2
-        LOOP = LOOP2
-        LOOP2 = LOOP
-        CHANGED = {{}}
-        CHANGED["a"] = 1
-        EXTENDED = []
-        EXTENDED.append(1)
-
-        @bentoml.service(workers={argument})
+        @bentoml.service(workers=os.cpu_count(), threads=2 * 2)
         class Entry: ...
         """
 
     discovery = discovered({"service.py": text})
 
-    assert discovery.graph.services["Entry"].config == {}
+    assert discovery.graph.services["Entry"].config == {"threads": 4}
     assert [str(note) for note in discovery.unknown] == [
-        "service.py:14: `workers` of Entry is not known before the service starts"
+        "service.py:4: `workers` of Entry is not known before the service starts"
     ]
-
-
-def test_names_that_two_modules_bind_to_each_other_are_computed(discovered: Discover) -> None:
-    files = {
-        "service.py": "import bentoml, other\nX = [other.X]\n@bentoml.service(workers=X)\nclass Entry: ...",
-        "other.py": "import service\nX = [service.X]",
-    }
-
-    assert discovered(files).computed == {"Entry"}
 
 
 def test_only_the_service_whose_configuration_is_computed_counts_as_such(discovered: Discover) -> None:
