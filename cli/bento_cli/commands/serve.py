@@ -57,10 +57,10 @@ def serve(
     with LocalGraph(
         services, lambda name, line: console.log(name.ljust(width), line, colours[name])
     ) as running:
-        running.wait_ready(timeout)
-        _show(services, graph, console)
-        console.info(f"ready after {time.monotonic() - started:.1f} s, Ctrl-C stops it")
         try:
+            running.wait_ready(timeout)
+            _show(services, graph, console)
+            console.info(f"ready after {time.monotonic() - started:.1f} s, Ctrl-C stops it")
             running.wait()
         except KeyboardInterrupt:
             console.info("stopping")
