@@ -39,7 +39,7 @@ schema: $(VENV)/.project ## write bentofile.schema.json from the model
 
 # With an interpreter that has torch for the GPU, and what the example needs: PYTHON=/path/to/python.
 check-gpu: ## the example's GPU service on this machine's GPU, its picture compared with the CPU's
-	@PYTHONPATH=cli:templates:runtime $(PYTHON) scripts/check_gpu.py
+	@PYTHONPATH="$(CURDIR)/cli:$(CURDIR)/templates:$(CURDIR)/runtime" $(PYTHON) scripts/check_gpu.py
 
 clean: ## remove what make made here
 	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -47,7 +47,7 @@ clean: ## remove what make made here
 $(VENV)/.project: pyproject.toml scripts/install.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'
 	@echo "making $(VENV) and installing the project"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 	@$(BIN)/python scripts/install.py project
 	@touch $@
 

@@ -6,6 +6,7 @@ service, posts a picture to the entry service and writes what comes back. Everyt
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -37,6 +38,7 @@ def main() -> None:
         "BENTOML_HOME": str(DEMO / "bentoml"),
         "HF_HOME": str(DEMO / "huggingface"),
         "HF_HUB_OFFLINE": "1",
+        "BENTO_DEMO": str(os.getpid()),
     }
     clock = Clock()
     subprocess.run([sys.executable, str(EXAMPLE / "tiny_weights.py"), os.environ["HF_HOME"]], check=True)
@@ -90,6 +92,7 @@ def serving(tag: str, port: int) -> Iterator[list[str]]:
             start_new_session=True,
         )
         assert server.stdout is not None
+        table: list[str] = []
         try:
             # The table comes when everything is ready; when the server ends instead, so does its output.
             rows = len(Store().get(tag).graph.services) + 1
@@ -100,16 +103,26 @@ def serving(tag: str, port: int) -> Iterator[list[str]]:
         finally:
             if server.poll() is None:
                 server.send_signal(signal.SIGINT)
-            server.wait(60)
-            require_gone(server.pid)
+            try:
+                server.wait(60)
+            except subprocess.TimeoutExpired:
+                server.kill()
+            require_gone(table[1:])
 
 
-def require_gone(session: int) -> None:
-    """Fail when a process that the server started is still there."""
-    listing = subprocess.run(["ps", "-e", "-o", "pid=,args="], stdout=subprocess.PIPE, text=True, check=True)
-    left = [line for line in listing.stdout.splitlines() if "bentoml" in line and str(DEMO) in line]
-    if left:
-        sys.exit(f"still running after {session} ended:\n" + "\n".join(left))
+def require_gone(rows: list[str]) -> None:
+    """Fail when something still answers where a service was, or a process of the demo is still there."""
+    for row in rows:
+        host, _, port = row.split()[1].removeprefix("http://").rpartition(":")
+        with socket.socket() as probe:
+            if probe.connect_ex((host, int(port))) == 0:
+                sys.exit(f"something still answers: {row}")
+    # Where there is /proc, every process that the demo started tells so by what it inherited.
+    mark = f"BENTO_DEMO={os.environ['BENTO_DEMO']}".encode()
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if environ.parent.name != str(os.getpid()) and mark in environ.read_bytes().split(b"\0"):
+                sys.exit(f"process {environ.parent.name} is still running")
 
 
 def post_picture(address: str) -> Path:

@@ -13,6 +13,7 @@ from bento_cli.errors import NotFoundError, shown
 from bento_cli.names import BENTO_NAME_RULE, is_bento_name
 from bento_cli.yaml_file import YamlFile, load_yaml, validate
 from bento_templates import label_key, one_line
+from bentoml._environment import is_reserved
 
 FILE_NAME = "bentofile.yaml"
 
@@ -23,9 +24,16 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _environment_name(text: str) -> str:
+def environment_name(text: str) -> str:
+    """A variable that a person may set.
+
+    Raises:
+        ValueError: it is no name of a variable, or one that the toolchain sets.
+    """
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is None:
         raise ValueError(f"{text!r} is no name of a variable, expected letters, digits and underscores")
+    if is_reserved(text):
+        raise ValueError(f"{text!r} is set by the toolchain itself")
     return text
 
 
@@ -34,6 +42,8 @@ def _python_version(value: object) -> object:
         raise ValueError(f"{value} is a number, and 3.10 would be 3.1: write it in quotes")
     if not isinstance(value, str) or re.fullmatch(r"3\.\d{1,2}(\.\d{1,2})?", value) is None:
         raise ValueError(f"expected a Python version such as '3.11', found {value!r}")
+    if int(value.split(".")[1]) < 10:
+        raise ValueError(f"{value!r} is too old: the runtime needs 3.10 or newer")
     return value
 
 
@@ -97,7 +107,7 @@ IndexUrl = Annotated[OneLine, AfterValidator(_index)]
 class Env(_Model):
     """A variable of the images: one without a value must be given when deploying."""
 
-    name: Annotated[str, AfterValidator(_environment_name)]
+    name: Annotated[str, AfterValidator(environment_name)]
     value: OneLine = ""
     stage: Stage = "all"
 

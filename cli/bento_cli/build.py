@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -42,7 +42,7 @@ from bento_cli.source import Project
 from bento_cli.store import Store
 from bento_cli.yaml_file import YamlFile, load_yaml
 from bento_templates import TemplateValueError, label_key, one_line, render
-from bentoml._config import ServiceConfig, load_config
+from bentoml._config import ServiceConfig, load_config, not_used
 from bentoml._environment import BENTO, DEFAULT_PORT, declared_text
 from bentoml._graph import ServiceGraph
 from bentoml.exceptions import BentoMLConfigException
@@ -147,7 +147,7 @@ def plan_build(root: Path, *, name: str | None = None, labels: Mapping[str, str]
         absent=absent,
         images=images,
         files=files,
-        notes=(*map(str, discovery.unknown), *listed.notes, *requirements.notes),
+        notes=(*map(str, discovery.unknown), *listed.notes, *requirements.notes, *_not_yet(graph)),
     )
 
 
@@ -203,10 +203,14 @@ def write_bento(plan: BuildPlan, store: Store, *, version: str | None = None) ->
         digest = _digest(plan, folder)
         tag = Tag(plan.name, version or digest[:_VERSION_LENGTH])
         created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-        for path, text in render_bento(plan, tag, created=created, digest=digest).items():
-            target = folder / path
+        for name, text in render_bento(plan, tag, created=created, digest=digest).items():
+            target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
+            target.chmod(0o644)
+        for path in (path for path in folder.rglob("*") if path.is_dir()):
+            # A container's own user goes through these, whatever the umask of whoever builds.
+            path.chmod(0o755)
         return store.add(folder)
 
 
@@ -229,6 +233,17 @@ def _configs(discovery: Discovery) -> tuple[dict[str, ServiceConfig], list[Probl
             message = f"{node.name}: its configuration cannot be written as JSON: {error}"
             problems.append(definition.module.problem(definition.node.decorator_list[0], message))
     return configs, problems
+
+
+def _not_yet(graph: ServiceGraph) -> Iterator[str]:
+    """What services declare and this version does not act on, one line each."""
+    for node in graph:
+        # `gpu_type` and the like recommend a machine; what one engine offers is not chosen by them.
+        for key in (key for key in not_used(node.config) if not key.startswith("resources.")):
+            yield f"not acted on yet: `{key}` of {node.name}"
+        for edge in node.dependencies:
+            if edge.is_external:
+                yield f"not served yet: {node.name}.{edge.attribute}, the external dependency on {edge}"
 
 
 def _name_problems(discovery: Discovery) -> list[Problem]:

@@ -35,8 +35,8 @@ class Console:
         # rich honours NO_COLOR, FORCE_COLOR and TERM by itself. A pipe has no width: what reads it wants
         # each row of a table on one line.
         out_width, err_width = (None if stream.isatty() else 10_000 for stream in (sys.stdout, sys.stderr))
-        self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True, width=err_width)
-        self._out = RichConsole(highlight=False, soft_wrap=True, width=out_width)
+        self._err = RichConsole(stderr=True, highlight=False, emoji=False, soft_wrap=True, width=err_width)
+        self._out = RichConsole(highlight=False, emoji=False, soft_wrap=True, width=out_width)
 
     def info(self, text: str) -> None:
         """A line about what happens."""

@@ -10,24 +10,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bento_cli.bentofile import OneLine
+from bento_cli.bentofile import OneLine, environment_name
 from bento_cli.errors import InputError, Problem
 from bento_cli.yaml_file import YamlFile, load_yaml, validate
-from bentoml._config import ServiceConfig, config_problems, merge
+from bentoml._config import ServiceConfig, config_problems, merge, not_used
 from bentoml._graph import ServiceGraph
 
 Strategy = Literal["RollingUpdate", "Recreate", "RampedSlowRollout", "BestEffortControlledRollout"]
 
 
-def _deployment_name(text: str) -> str:
+def deployment_name(text: str) -> str:
+    """A name that folders, containers and labels can have.
+
+    Raises:
+        ValueError: it is none.
+    """
     if re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", text) is None:
         raise ValueError(f"{text!r} is no name of a deployment: use lower-case letters, digits and `-`")
-    return text
-
-
-def _environment_name(text: str) -> str:
-    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is None:
-        raise ValueError(f"{text!r} is no name of a variable, expected letters, digits and underscores")
     return text
 
 
@@ -38,7 +37,7 @@ class _Model(BaseModel):
 class DeploymentEnv(_Model):
     """A variable of one service or of all."""
 
-    name: Annotated[str, AfterValidator(_environment_name)]
+    name: Annotated[str, AfterValidator(environment_name)]
     value: str = ""
 
 
@@ -78,7 +77,7 @@ class ServiceDeployment(_Model):
 class DeploymentConfig(_Model):
     """The whole file."""
 
-    name: Annotated[str, AfterValidator(_deployment_name)] | None = None
+    name: Annotated[str, AfterValidator(deployment_name)] | None = None
     bento: str | None = None
     description: str | None = None
     cluster: str | None = None
@@ -168,6 +167,6 @@ def not_acted_on(config: DeploymentConfig, graph: ServiceGraph) -> Iterator[str]
             yield f"`{at}.cold_start_timeout`"
         if service.extras is not None:
             yield f"`{at}.extras`"
-        traffic = service.config_overrides.get("traffic")
-        if isinstance(traffic, Mapping) and traffic.get("external_queue"):
-            yield f"`{at}.config_overrides.traffic.external_queue`: requests beyond `max_concurrency` get 429"
+        for key in not_used(service.config_overrides):
+            what = ": requests beyond `max_concurrency` get 429" if key == "traffic.external_queue" else ""
+            yield f"`{at}.config_overrides.{key}`{what}"

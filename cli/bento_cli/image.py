@@ -92,6 +92,7 @@ def plan_image(
     source_of_python = bentofile.docker.base_image or python_image(python_version)
     known = _images()["system_packages"]
     system_packages = {package for name in sorted(names) for package in known.get(name, ())}
+    envs = [env.model_dump() for env in bentofile.envs]
     variables = {
         "HOME": "/home/bento",
         "USER": "bento",
@@ -101,12 +102,7 @@ def plan_image(
         "PYTHONUNBUFFERED": "1",
         environment.SERVICE: node.target,
         environment.PROJECT: PROJECT_FOLDER,
-        **service_variables(node, absent=absent, dependents=dependents, declares_all=declares_all),
-        **{env.name: env.value for env in bentofile.envs if env.stage != "build" and env.value},
-    }
-    build_variables = {
-        **{env["name"]: env["value"] for env in node.envs if env["stage"] != "runtime" and env["value"]},
-        **{env.name: env.value for env in bentofile.envs if env.stage != "runtime" and env.value},
+        **service_variables(node, envs, absent=absent, dependents=dependents, declares_all=declares_all),
     }
     uses_model_hub = bool(names & set(_images()["uses_model_hub"]))
     if uses_model_hub:
@@ -123,7 +119,7 @@ def plan_image(
         requirements=tuple(sorted({*requirements, *runtime})),
         index_options=tuple(index_options),
         environment=variables,
-        build_environment=build_variables,
+        build_environment=_values((*node.envs, *envs), but_not="runtime"),
         labels={**bentofile.labels, **node.labels},
         uses_model_hub=uses_model_hub,
         gpus=config.gpu_total,
@@ -131,20 +127,32 @@ def plan_image(
 
 
 def service_variables(
-    node: ServiceNode, *, absent: frozenset[str], dependents: Sequence[str], declares_all: bool
+    node: ServiceNode,
+    envs: Sequence[Mapping[str, str]],
+    *,
+    absent: frozenset[str],
+    dependents: Sequence[str],
+    declares_all: bool,
 ) -> dict[str, str]:
-    """What a service's processes are told about it, in an image and on a developer's machine alike."""
-    variables = {}
+    """What a service's processes are told, in an image and on a developer's machine alike.
+
+    Args:
+        envs: what the bentofile declares for all services; wins over what the service declares itself.
+    """
+    variables = _values((*node.envs, *envs), but_not="build")
     if declares_all:
         variables[environment.DECLARED] = environment.declared_text(node.name, node.config)
     if absent:
         variables[environment.ABSENT_MODULES] = ",".join(sorted(absent))
     if dependents:
         variables[environment.DEPENDENTS] = ",".join(sorted(dependents))
-    for env in node.envs:
-        if env.get("value") and env.get("stage", "all") != "build":
-            variables[env["name"]] = env["value"]
     return variables
+
+
+def _values(envs: Sequence[Mapping[str, str]], *, but_not: str) -> dict[str, str]:
+    """The declared variables that have a value, without those of one stage; later ones win."""
+    wanted = (env for env in envs if env.get("value") and env.get("stage", "all") != but_not)
+    return {env["name"]: env["value"] for env in wanted}
 
 
 def python_image(version: str) -> str:

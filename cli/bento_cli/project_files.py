@@ -14,6 +14,7 @@ from bento_cli.yaml_file import read_text
 
 IGNORE_FILE = ".bentoignore"
 _NEVER = (
+    ".env",
     ".git/",
     ".venv/",
     "venv/",

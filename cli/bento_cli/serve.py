@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import socket
@@ -57,8 +58,9 @@ def plan_serve(
     Raises:
         BentoError: `port` is in use.
     """
-    if not _is_free(host, port):
-        raise BentoError(f"port {port} of {host} is in use", hint="choose another one with `--port`")
+    problem = _why_not_bound(host, port)
+    if problem is not None:
+        raise BentoError(problem, hint="choose another with `--port` or `--host`")
     taken = {port}
     ports = {node.name: port if node.name == graph.entry else _free_port(taken) for node in graph}
     services = []
@@ -69,7 +71,7 @@ def plan_serve(
         services.append(
             LocalService(
                 name=node.name,
-                address=f"http://{own_host}:{ports[node.name]}",
+                address=f"http://{f'[{own_host}]' if ':' in own_host else own_host}:{ports[node.name]}",
                 management_port=management_port,
                 project=project,
                 environ={
@@ -92,19 +94,25 @@ def plan_serve(
 def _free_port(taken: set[int]) -> int:
     while True:
         port = random.choice(_PORTS)  # noqa: S311  # any port will do
-        if port not in taken and _is_free("127.0.0.1", port):
+        if port not in taken and _why_not_bound("127.0.0.1", port) is None:
             taken.add(port)
             return port
 
 
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+def _why_not_bound(host: str, port: int) -> str | None:
+    """What keeps a server from listening there; None when nothing does."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-        except OSError:
-            return False
-        return True
+            # Two may be bound at once while neither listens.
+            probe.listen(1)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return f"port {port} of {host} is in use"
+        return f"{host}:{port}: {error.strerror}"
+    return None
 
 
 @dataclass
@@ -167,7 +175,8 @@ class LocalGraph:
         ended = [r for r in self._running if r.process.poll() is not None]
         for running in ended:
             if running.reader is not None:
-                running.reader.join()  # so that its last words are there
+                # So that its last words are there; a child of its own may hold the pipe for longer.
+                running.reader.join(timeout=2)
             code = running.process.returncode
             raise NotHealthyError(
                 f"{running.service.name} ended with exit code {code}", details=_tails([running])

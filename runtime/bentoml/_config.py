@@ -126,7 +126,7 @@ class ServiceConfig(_Model):
     threads: int = Field(default=1, gt=0)
     backlog: int = Field(default=2048, gt=64)
 
-    # Accepted as they are written: parts of the runtime that have no use for them yet.
+    # Not acted on yet: `not_used` names them to those who set them.
     replicate_process: bool = False
     extra_ports: tuple[int, ...] = ()
     max_runner_connections: int = Field(default=16, gt=0)
@@ -147,6 +147,27 @@ class ServiceConfig(_Model):
         if isinstance(self.workers, tuple) and self.workers:
             return sum(worker.gpu or 0 for worker in self.workers)
         return self.resources.gpu or 0
+
+
+# Accepted as it is written by those who know this interface, and not acted on by this version.
+_NOT_USED = {
+    "traffic": ("concurrency", "external_queue"),
+    "resources": ("gpu_type", "tpu_type"),
+    "": (
+        "replicate_process", "extra_ports", "max_runner_connections", "runner_connection", "runner_probe",
+        "endpoints", "http", "ssl", "metrics", "logging", "tracing", "monitoring", "grpc",
+    ),
+}  # fmt: skip
+
+
+def not_used(config: Mapping[str, object]) -> list[str]:
+    """Keys of a configuration that are valid, that say something, and that nothing acts on yet."""
+    found = []
+    for section, keys in _NOT_USED.items():
+        values = config.get(section, {}) if section else config
+        if isinstance(values, Mapping):
+            found += [f"{section}.{key}".lstrip(".") for key in keys if values.get(key)]
+    return found
 
 
 def merge(*layers: Mapping[str, object]) -> dict[str, object]:

@@ -55,6 +55,19 @@ _SERVE_SERVICE_NAME: Final = "BENTOML_SERVE_SERVICE_NAME"
 _IGNORED: Final = ("BENTOML_CONFIG", "BENTOML_CONFIG_OPTIONS")
 
 
+_OURS: Final = frozenset(
+    {
+        SERVICE, PROJECT, HOST, PORT, "PORT", MANAGEMENT_PORT, CONFIG_OVERRIDES, DECLARED, ABSENT_MODULES,
+        DEPENDENTS, BENTO,
+    }
+)  # fmt: skip
+
+
+def is_reserved(name: str) -> bool:
+    """Whether the toolchain writes this variable itself, so that nobody else may."""
+    return name in _OURS or name.startswith((PEER_PREFIX, DEPLOYMENT_PREFIX))
+
+
 def variable_part(name: str) -> str:
     """`name` as it stands in a variable: upper case, each character outside A-Z, 0-9 becomes `_`."""
     return re.sub(r"[^A-Z0-9]", "_", name.upper())

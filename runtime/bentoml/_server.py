@@ -17,7 +17,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from pydantic import ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -177,6 +177,8 @@ class _EndpointApp:
         request = Request(scope, receive)
         try:
             response = await self._respond(request)
+        except ClientDisconnect:
+            return  # nobody is left to answer
         except Exception as error:  # noqa: BLE001  # whatever a method raises becomes a response
             response = _error_response(error, f"{request.method} {request.url.path}")
         await response(scope, receive, send)

@@ -41,6 +41,10 @@ class Service(Generic[T]):
         self.config = dict(config or {})
         self.description = description or inner.__doc__
         self.path_prefix = path_prefix.rstrip("/")
+        if self.path_prefix and not self.path_prefix.startswith("/"):
+            raise ValueError(
+                f"path_prefix {path_prefix!r} of {self.name}: expected a path that starts with `/`"
+            )
         self.envs = tuple(dict(env) for env in envs)
         self.labels = dict(labels or {})
         self.endpoints: dict[str, Endpoint] = {}
@@ -50,6 +54,13 @@ class Service(Generic[T]):
                 self.endpoints[attribute] = member
             elif isinstance(member, Dependency):
                 self.dependencies[attribute] = member
+        routes: dict[str, str] = {}
+        for attribute, endpoint in self.endpoints.items():
+            if routes.setdefault(endpoint.route, attribute) != attribute:
+                first = routes[endpoint.route]
+                raise ValueError(
+                    f"{self.name}: `{first}` and `{attribute}` have the same route {endpoint.route}"
+                )
         self.__doc__ = inner.__doc__
         self.__module__ = inner.__module__
 
@@ -183,6 +194,7 @@ def service(
 
     Raises:
         TypeError: the class is marked already, or is no class.
+        ValueError: the path prefix is no path, or two endpoints have one route.
     """
 
     def mark(cls: type[Any]) -> Service[Any]:

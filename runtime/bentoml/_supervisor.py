@@ -55,7 +55,8 @@ class ServiceTask:
     @property
     def management_host(self) -> str:
         """Every interface, as probes from outside a container need it; loopback stays loopback."""
-        return self.host if self.host.startswith("127.") else "0.0.0.0"  # noqa: S104
+        is_loopback = self.host in ("localhost", "::1") or self.host.startswith("127.")
+        return "127.0.0.1" if is_loopback else "0.0.0.0"  # noqa: S104
 
 
 @dataclass
@@ -97,7 +98,7 @@ class Supervisor:
         ):
             probes = _ProbeServer(self)
             answering = asyncio.create_task(probes.serve(sockets=[management]))
-            keepers = [asyncio.create_task(self._keep(plan, public)) for plan in self._task.workers]
+            keepers = [asyncio.create_task(self._keep_or_fail(plan, public)) for plan in self._task.workers]
             await self._stop.wait()
             public.close()  # connections are refused again as soon as no worker takes them
             await self._stop_workers(keepers)
@@ -115,14 +116,21 @@ class Supervisor:
         """Whether requests are taken: some worker is ready, busy ones too, and none is told to stop."""
         return not self._stop.is_set() and any(worker.is_ready for worker in self._workers.values())
 
+    async def _keep_or_fail(self, plan: WorkerPlan, public: socket.socket) -> None:
+        try:
+            await self._keep(plan, public)
+        except Exception:  # a service without its keeper would go on without a worker, and without a word
+            log.exception("worker %d can no longer be kept; the service stops", plan.index)
+            self._failed = True
+            self._stop.set()
+
     async def _keep(self, plan: WorkerPlan, public: socket.socket) -> None:
         """Start a worker, and start it again when it ends, until the service stops."""
         pause_s = _FIRST_PAUSE_S
         while not self._stop.is_set():
             worker = await self._start(plan, public)
             if self._stop.is_set():  # while it was being started, so that nobody has told it
-                with suppress(ProcessLookupError):
-                    worker.process.terminate()
+                _end(worker)
             code = await worker.process.wait()
             lived_s = time.monotonic() - worker.started_at
             if self._stop.is_set():
@@ -197,8 +205,7 @@ class Supervisor:
     async def _stop_workers(self, keepers: list[asyncio.Task[None]]) -> None:
         """Ask every worker to finish what it runs; after the grace period, end those that have not."""
         for worker in self._workers.values():
-            with suppress(ProcessLookupError):
-                worker.process.terminate()
+            _end(worker)
         _, late = await asyncio.wait(keepers, timeout=GRACE_S + 2)
         for worker in self._workers.values():
             if worker.process.returncode is None:
@@ -211,6 +218,12 @@ class Supervisor:
         if not os.read(0, 4096):
             asyncio.get_running_loop().remove_reader(0)
             self._stop.set()
+
+
+def _end(worker: _Worker) -> None:
+    """Tell a worker to finish; one that is still loading runs nothing, and would not hear it until done."""
+    with suppress(ProcessLookupError):
+        worker.process.send_signal(signal.SIGTERM if worker.is_ready else signal.SIGKILL)
 
 
 class _ProbeServer(uvicorn.Server):

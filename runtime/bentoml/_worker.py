@@ -61,8 +61,17 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        # The loop may close a socket that cannot listen, as another process does already, without a word.
+        if not all(_listens(bound) for bound in sockets or ()):
+            log.error("the port is in use by another process; choose another with %s", environment.PORT)
+            self.started = False
+            self.should_exit = True
         if self.started:
             self._reports.send(state="ready")
+
+
+def _listens(bound: socket.socket) -> bool:
+    return bound.fileno() != -1 and bool(bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def run_worker(task: WorkerTask) -> int:

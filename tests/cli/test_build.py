@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -397,3 +398,14 @@ def test_the_example_is_written_as_a_person_has_reviewed_it(
     example: dict[str, str], check_golden: CheckGolden, path: str
 ) -> None:
     check_golden(f"controlnet/{path}", example[path])
+
+
+def test_others_can_go_through_every_folder_whatever_the_umask(build: Build) -> None:
+    before = os.umask(0o077)
+    try:
+        root = build().path
+    finally:
+        os.umask(before)
+
+    folders = [root, *(path for path in root.rglob("*") if path.is_dir())]
+    assert {oct(folder.stat().st_mode & 0o777) for folder in folders} == {"0o755"}

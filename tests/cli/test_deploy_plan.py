@@ -1,10 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
+
+from bento_cli.bento import Bento, Manifest, ManifestService
 from bento_cli.compose import ComposeService
-from bento_cli.deploy.plan import SPEC_LABEL, Observed, observe, plan
+from bento_cli.deploy import plan_deployment
+from bento_cli.deploy.plan import SPEC_LABEL, DeployOptions, Observed, labelled, observe, plan
+from bento_cli.deployment_config import DeploymentConfig
 from bento_cli.engine import Container
+from bento_cli.errors import BentoError
 
 LEAF = ComposeService(
     name="Leaf",
@@ -67,3 +74,52 @@ def test_containers_are_observed_by_service() -> None:
     ]
 
     assert observe(containers) == {"Leaf": replace(RUNNING, is_running=False)}
+
+
+def test_another_image_behind_the_same_name_is_another_setting() -> None:
+    specs = {labelled(LEAF, "d", image, {}).labels[SPEC_LABEL] for image in ("sha256:a", "sha256:b")}
+
+    assert len(specs) == 2
+
+
+def test_another_label_of_the_file_is_another_setting() -> None:
+    specs = {labelled(LEAF, "d", "sha256:a", labels).labels[SPEC_LABEL] for labels in ({}, {"a": "b"})}
+
+    assert len(specs) == 2
+
+
+def bento(*envs: dict[str, str]) -> Bento:
+    service = ManifestService(
+        name="Leaf", target="service:Leaf", base_image="python", base_reason="", python_version="3.11"
+    )
+    manifest = Manifest(
+        service="service:Leaf",
+        name="leaf",
+        version="1",
+        bentoml_version="1",
+        creation_time="",
+        entry_service="Leaf",
+        envs=envs,
+        services=(service,),
+    )
+    return Bento(Path("unused"), manifest)
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "/tmp/elsewhere", "Upper", ""])
+def test_a_name_that_leads_out_of_the_folder_of_deployments_is_refused(name: str) -> None:
+    with pytest.raises(BentoError, match="is no name of a deployment"):
+        plan_deployment(bento(), DeploymentConfig(), None, DeployOptions(), name=name or "-")
+
+
+def test_a_variable_that_nobody_gives_a_value_is_refused_by_name() -> None:
+    wanted = bento({"name": "TOKEN", "value": "", "stage": "all"}, {"name": "LATER", "stage": "build"})
+
+    with pytest.raises(BentoError, match=r"variables without a value: TOKEN \(of Leaf\)"):
+        plan_deployment(wanted, DeploymentConfig(), None, DeployOptions())
+
+
+def test_a_variable_that_the_file_gives_a_value_is_enough() -> None:
+    wanted = bento({"name": "TOKEN", "value": "", "stage": "all"})
+    config = DeploymentConfig.model_validate({"envs": [{"name": "TOKEN", "value": "x"}]})
+
+    assert plan_deployment(wanted, config, None, DeployOptions()).name == "leaf"

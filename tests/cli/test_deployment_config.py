@@ -64,6 +64,13 @@ def test_a_name_that_no_project_of_compose_can_have_is_refused(tmp_path: Path) -
     assert problem.startswith("1: `name`: 'My_Deployment' is no name of a deployment")
 
 
+@pytest.mark.parametrize("name", ["BENTOML_PORT", "PORT", "BENTOML_PEER_LEAF"])
+def test_a_variable_of_the_toolchain_cannot_be_set(tmp_path: Path, name: str) -> None:
+    [problem] = problems(tmp_path, f"envs: [{{name: {name}, value: x}}]\n")
+
+    assert "is set by the toolchain itself" in problem
+
+
 def test_overrides_win_over_what_the_service_says_and_leave_the_rest() -> None:
     overrides = {"traffic": {"max_concurrency": 20}, "workers": [{"gpu": 1}, {"gpu": 1}]}
     config = DeploymentConfig.model_validate({"services": {"Front": {"config_overrides": overrides}}})

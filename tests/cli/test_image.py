@@ -101,7 +101,7 @@ def test_the_image_says_which_service_it_runs(image_of: PlanImage) -> None:
 
 
 def test_a_configuration_that_is_not_known_in_full_is_not_declared() -> None:
-    variables = service_variables(NODE, absent=frozenset(), dependents=(), declares_all=False)
+    variables = service_variables(NODE, [], absent=frozenset(), dependents=(), declares_all=False)
 
     assert variables == {}
 

@@ -27,7 +27,11 @@ def files_of(project: WriteProject) -> FilesOf:
 
 
 def test_all_files_go_in_unless_something_is_said(files_of: FilesOf) -> None:
-    assert files_of("b.py", "a/c.txt", ".env") == [".env", "a/c.txt", "b.py"]
+    assert files_of("b.py", "a/c.txt", ".hidden") == [".hidden", "a/c.txt", "b.py"]
+
+
+def test_secrets_of_a_developers_machine_stay_there(files_of: FilesOf) -> None:
+    assert files_of("b.py", ".env", "a/.env") == ["b.py"]
 
 
 def test_include_is_read_as_gitignore_patterns(files_of: FilesOf) -> None:

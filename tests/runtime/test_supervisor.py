@@ -185,6 +185,31 @@ def test_connections_are_refused_until_the_service_is_ready(project: Path, start
     assert not service.refuses()
 
 
+def test_a_port_that_another_one_took_meanwhile_is_told(project: Path, start: Start) -> None:
+    service = start("service:Slow")
+    until(lambda: service.probe("/livez") == 200, "the supervisor answers")
+
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", service.port))
+        other.listen()
+        (project / "begin").touch()
+
+        assert service.wait() == 1
+
+    assert "the port is in use by another process; choose another with BENTOML_PORT" in service.log
+
+
+def test_a_service_that_is_told_to_stop_while_it_loads_does_not_finish_loading(
+    project: Path, start: Start
+) -> None:
+    service = start("service:Slow")
+    until(lambda: service.probe("/livez") == 200, "the supervisor answers")
+
+    assert service.stop() == 0
+    assert "ready on" not in service.log
+
+
 def test_a_service_that_is_told_to_stop_while_it_is_idle_ends_well(project: Path, start: Start) -> None:
     service = start("service:Leaf").wait_until_ready()
     worker = service.post("/pid").json()

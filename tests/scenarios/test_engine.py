@@ -56,7 +56,7 @@ def test_one_services_file_brings_the_services_that_it_calls(run: Run) -> None:
 def test_replicas_of_the_file_run_and_are_balanced_by_name(
     run: Run, tmp_path: Path, free_port: int, compose_down: Callable[[str], None]
 ) -> None:
-    compose_down("two-doublers")
+    compose_down("bento-two-doublers")
     config = tmp_path / "config.yaml"
     config.write_text(
         "name: two-doublers\nservices:\n  Doubler:\n    scaling: {min_replicas: 2, max_replicas: 2}\n"
@@ -74,7 +74,7 @@ def test_replicas_of_the_file_run_and_are_balanced_by_name(
 def test_more_than_one_published_entry_is_warned_about(
     run: Run, tmp_path: Path, free_port: int, compose_down: Callable[[str], None]
 ) -> None:
-    compose_down("two-fronts")
+    compose_down("bento-two-fronts")
     config = tmp_path / "config.yaml"
     config.write_text(
         "name: two-fronts\nservices:\n  Front:\n    scaling: {min_replicas: 2, max_replicas: 2}\n"
@@ -105,7 +105,7 @@ def test_a_failing_step_is_shown_with_its_output(run: Run, project: Callable[[di
 def test_a_service_that_never_becomes_healthy_is_shown_by_the_tail_of_its_log(
     run: Run, tmp_path: Path, free_port: int, compose_down: Callable[[str], None]
 ) -> None:
-    compose_down("refusing")
+    compose_down("bento-refusing")
     config = tmp_path / "config.yaml"
     config.write_text(
         "name: refusing\nservices:\n  Doubler:\n    envs: [{name: REFUSE_TO_START, value: 'yes'}]\n"
@@ -115,14 +115,14 @@ def test_a_service_that_never_becomes_healthy_is_shown_by_the_tail_of_its_log(
 
     assert result.returncode == 6
     assert "told to refuse by REFUSE_TO_START" in result.stderr
-    assert "Doubler (refusing-doubler-1) is" in result.stderr
+    assert "Doubler (bento-refusing-doubler-1) " in result.stderr
 
 
 def test_a_port_in_use_is_named(
     run: Run, tmp_path: Path, free_port: int, compose_down: Callable[[str], None]
 ) -> None:
     for name in ("first-there", "second-there"):
-        compose_down(name)
+        compose_down(f"bento-{name}")
     assert run("bento", "deploy", PAIR, "--name", "first-there", "--port", str(free_port)).returncode == 0
 
     result = run("bento", "deploy", PAIR, "--name", "second-there", "--port", str(free_port))

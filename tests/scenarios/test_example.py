@@ -91,7 +91,7 @@ def test_compose_in_the_bentos_folder_serves_the_example(
 def test_the_seeds_deployment_file_deploys(
     run: Run, weights: Path, free_port: int, compose_down: Callable[[str], None]
 ) -> None:
-    compose_down("deployment-name")
+    compose_down("bento-deployment-name")
     command = [
         "bento",
         "deploy",
@@ -110,7 +110,7 @@ def test_the_seeds_deployment_file_deploys(
     assert post_drawing(free_port).size == (128, 96)
 
     # What the file says is in force, and what is not acted on was said.
-    container = "deployment-name-sdxl-control-net-service-1"
+    container = "bento-deployment-name-sdxl-control-net-service-1"
     environ = dict(line.split("=", 1) for line in run("docker", "exec", container, "env").stdout.splitlines())
     assert environ["GLOBAL_ENV_VAR_NAME"] == environ["ENV_VAR_NAME"] == "env_var_value"
     overrides = json.loads(environ["BENTOML_CONFIG_OVERRIDES"])["services"]["SDXLControlNetService"]

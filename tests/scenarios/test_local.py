@@ -32,11 +32,17 @@ def serving(what: str | Path, port: int, home: Path, **variables: str) -> Iterat
     )
     with server:
         assert server.stdout is not None
-        assert server.stdout.readline().startswith("service"), "the services did not become ready"
-        yield server
-        if server.poll() is None:
-            server.send_signal(signal.SIGINT)
-        server.wait(60)
+        try:
+            assert server.stdout.readline().startswith("service"), "the services did not become ready"
+            yield server
+        finally:
+            if server.poll() is None:
+                server.send_signal(signal.SIGINT)
+            try:
+                server.wait(60)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                raise
 
 
 def test_the_seeds_example_answers_with_a_picture(weights: Path, free_port: int, bento_home: Path) -> None:
@@ -80,6 +86,23 @@ def test_a_port_in_use_is_said_before_anything_starts(run: Run, free_port: int) 
     assert result.returncode == 1
     assert f"port {free_port} of 127.0.0.1 is in use" in result.stderr
     assert "--port" in result.stderr
+
+
+def test_a_project_declares_variables_and_the_shell_wins(
+    project: Callable[[dict[str, str]], Path], free_port: int, bento_home: Path
+) -> None:
+    bentofile = (
+        "service: service:Front\nenvs: [{name: FIRST, value: declared}, {name: SECOND, value: declared}]\n"
+    )
+    folder = project({"service.py": (PAIR / "service.py").read_text(), "bentofile.yaml": bentofile})
+
+    with serving(folder, free_port, bento_home, SECOND="of the shell"):
+        values = [
+            httpx.post(f"http://127.0.0.1:{free_port}/variable", json={"name": name}, timeout=30).text
+            for name in ("FIRST", "SECOND")
+        ]
+
+    assert values == ["declared", "of the shell"]
 
 
 def test_a_service_that_cannot_start_is_shown_by_the_tail_of_its_log(run: Run, free_port: int) -> None:

@@ -11,7 +11,7 @@ import typer
 from bento_cli.commands._options import Quiet, built, single
 from bento_cli.commands.containerize import make_images
 from bento_cli.console import Console
-from bento_cli.deploy import plan_deployment, plan_operations, require_gpu, target_of
+from bento_cli.deploy import plan_deployment, plan_operations, require_gpu, target_of, with_images
 from bento_cli.deploy.plan import DeployOptions
 from bento_cli.deployment_config import DeploymentConfig, load_deployment_config
 from bento_cli.engine.docker import DockerEngine
@@ -60,7 +60,7 @@ def deploy(
     require_gpu(deployment, engine.check())
     for text in deployment.ignored:
         console.warn(f"not acted on yet: {text}")
-    make_images(found, engine, console)
+    deployment = with_images(deployment, make_images(found, engine, console))
     target = target_of(deployment, engine)
     operations = plan_operations(deployment, target)
     for operation in operations:

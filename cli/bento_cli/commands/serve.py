@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ from bento_cli.console import Console
 from bento_cli.image import service_variables
 from bento_cli.serve import LocalGraph, LocalService, plan_serve
 from bento_cli.store import Store
-from bentoml._environment import BENTO
+from bentoml._environment import BENTO, is_reserved
 from bentoml._graph import ServiceGraph, as_text
 
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue")
@@ -50,6 +51,11 @@ def serve(
     console = Console()
     started = time.monotonic()
     graph, project, variables = _load(bento, console)
+    # A value of the shell wins over one that the project declares.
+    variables = {
+        service: {name: value for name, value in own.items() if is_reserved(name) or name not in os.environ}
+        for service, own in variables.items()
+    }
     services = plan_serve(graph, project, variables, host=host, port=port)
     console.info(as_text(graph) + "\n")
     width = max(len(service.name) for service in services)
@@ -74,6 +80,7 @@ def _load(bento: str, console: Console) -> tuple[ServiceGraph, Path, dict[str, d
         variables = {
             node.name: service_variables(
                 node,
+                [env.model_dump() for env in plan.bentofile.envs],
                 absent=plan.absent[node.name],
                 dependents=plan.graph.dependents(node.name),
                 declares_all=plan.declares_all(node.name),
@@ -88,6 +95,7 @@ def _load(bento: str, console: Console) -> tuple[ServiceGraph, Path, dict[str, d
         said = found.service(node.name)
         own = service_variables(
             node,
+            found.manifest.envs,
             absent=frozenset(said.absent_modules),
             dependents=graph.dependents(node.name),
             declares_all=said.declares_all,

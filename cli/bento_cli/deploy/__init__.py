@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bento_cli.bento import Bento
 from bento_cli.compose import ComposeService
+from bento_cli.containerize import ServiceImage
 from bento_cli.deploy.compose import ComposeTarget
-from bento_cli.deploy.plan import DeployOptions, Operation, desired_services, plan
-from bento_cli.deployment_config import DeploymentConfig, effective_configs, not_acted_on
+from bento_cli.deploy.plan import DeployOptions, Operation, desired_services, labelled, plan
+from bento_cli.deployment_config import DeploymentConfig, deployment_name, effective_configs, not_acted_on
 from bento_cli.engine import Engine, EngineFacts
-from bento_cli.errors import EngineError
+from bento_cli.errors import BentoError, EngineError
 from bento_cli.store import bentoml_home
 from bento_cli.yaml_file import YamlFile
 from bentoml._config import ServiceConfig
@@ -29,6 +30,7 @@ class Deployment:
     name: str
     bento: Bento
     services: tuple[ComposeService, ...]
+    labels: Mapping[str, str]
     configs: Mapping[str, ServiceConfig]
     options: DeployOptions
     ignored: tuple[str, ...]
@@ -53,14 +55,21 @@ def plan_deployment(
         name: of the deployment, over the file's; the Bento's when neither says one.
 
     Raises:
+        BentoError: the name is none, or a variable that the project leaves open has no value.
         InputError: the file speaks of services that the graph has not, or gives values that do not fit.
     """
     configs = effective_configs(bento.graph, config, file)
     name = name or config.name or bento.tag.name.replace("_", "-").replace(".", "-")
+    try:
+        deployment_name(name)
+    except ValueError as error:
+        raise BentoError(str(error), hint="`--name` and the file's `name` choose it") from None
+    require_envs(bento, config)
     return Deployment(
         name=name,
         bento=bento,
-        services=desired_services(name, bento, config, configs, options),
+        services=desired_services(bento, config, configs, options),
+        labels={label.key: label.value for label in config.labels},
         configs=configs,
         options=options,
         ignored=tuple(not_acted_on(config, bento.graph)),
@@ -83,11 +92,39 @@ def require_gpu(deployment: Deployment, facts: EngineFacts) -> None:
         )
 
 
+def require_envs(bento: Bento, config: DeploymentConfig) -> None:
+    """Refuse to go on while a variable that the project leaves open has no value.
+
+    Raises:
+        BentoError: names every variable, and the services that want it.
+    """
+    given = {env.name for env in config.envs}
+    wanted: dict[str, list[str]] = {}
+    for service in bento.manifest.services:
+        supplied = given | {env.name for env in config.service(service.name).envs}
+        for env in (*bento.manifest.envs, *service.envs):
+            if not env.get("value") and env.get("stage") != "build" and env["name"] not in supplied:
+                wanted.setdefault(env["name"], []).append(service.name)
+    if wanted:
+        names = "; ".join(f"{name} (of {', '.join(services)})" for name, services in wanted.items())
+        raise BentoError(f"variables without a value: {names}", hint="give them under `envs:` of the file")
+
+
 def target_of(deployment: Deployment, engine: Engine) -> ComposeTarget:
     """The place where a deployment runs."""
     folder = deployments_folder() / deployment.name
     folder.parent.mkdir(parents=True, exist_ok=True)
     return ComposeTarget(engine, deployment.name, folder)
+
+
+def with_images(deployment: Deployment, images: Sequence[ServiceImage]) -> Deployment:
+    """The deployment with each service labelled for the very image that it is to run."""
+    identifiers = {built.service: built.image.identifier for built in images}
+    services = [
+        labelled(service, deployment.name, identifiers[service.name], deployment.labels)
+        for service in deployment.services
+    ]
+    return replace(deployment, services=tuple(services))
 
 
 def plan_operations(deployment: Deployment, target: ComposeTarget) -> list[Operation]:

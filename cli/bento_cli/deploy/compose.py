@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,11 +13,14 @@ from bento_cli.deploy.plan import DEPLOYMENT_LABEL, SERVICE_LABEL, Observed, obs
 from bento_cli.engine import Container, Engine
 from bento_cli.errors import NotHealthyError
 
+# Compose removes what a project of the name had before: nobody else's is to be called so.
+PROJECT_PREFIX = "bento-"
+
 _LOG_TAIL = 25
 
 
 class ComposeTarget:
-    """Where a deployment's services run as containers of one Compose project, named like it.
+    """Where a deployment's services run as containers of one Compose project, `bento-<name>`.
 
     Args:
         folder: where the rendered files are kept; `docker compose up` there does the same.
@@ -33,7 +37,7 @@ class ComposeTarget:
 
     def apply(self, bento: str, entry: str, services: Sequence[ComposeService]) -> None:
         """Write the files and let Compose bring the project to what they say."""
-        self._write(compose_files(bento, self._name, entry, services))
+        self._write(compose_files(bento, PROJECT_PREFIX + self._name, entry, services))
         self._engine.compose(self._folder, "up", "--detach", "--no-build", "--remove-orphans", "--quiet-pull")
 
     def wait(
@@ -46,14 +50,14 @@ class ComposeTarget:
         """
         deadline = time.monotonic() + timeout_s
         waiting = [service.name for service in services]
+        restarts: dict[str, int] = {}
         while waiting:
             containers = self._containers()
             for container in containers:
-                if (
-                    container.restarts
-                    or container.state in ("exited", "dead")
-                    or container.health == "unhealthy"
-                ):
+                before = restarts.setdefault(container.identifier, container.restarts)
+                if container.restarts > before:
+                    raise self._not_healthy(container, "ends again and again")
+                if container.state in ("exited", "dead") or container.health == "unhealthy":
                     raise self._not_healthy(container, f"is {_state(container)}")
             for name in list(waiting):
                 own = [c for c in containers if c.labels[SERVICE_LABEL] == name]
@@ -84,18 +88,14 @@ class ComposeTarget:
 
     def _write(self, files: dict[str, str]) -> None:
         """All files at once: a folder that is complete takes the place of the old one."""
-        fresh = self._folder.with_name(self._folder.name + ".new")
-        shutil.rmtree(fresh, ignore_errors=True)
+        # Readable for this user alone: the values of variables stand in these files.
+        fresh = Path(tempfile.mkdtemp(prefix=f".{self._folder.name}-", dir=self._folder.parent))
         for path, text in files.items():
             (fresh / path).parent.mkdir(parents=True, exist_ok=True)
             (fresh / path).write_text(text, encoding="utf-8")
-        # The values of variables stand in these files.
-        fresh.chmod(0o700)
         shutil.rmtree(self._folder, ignore_errors=True)
         fresh.rename(self._folder)
 
 
 def _state(container: Container) -> str:
-    if container.restarts:
-        return "restarting: its process ends again and again"
     return container.state if container.state != "running" else str(container.health)

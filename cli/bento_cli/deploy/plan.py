@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from bento_cli.bento import Bento
@@ -59,7 +59,6 @@ class Observed:
 
 
 def desired_services(
-    name: str,
     bento: Bento,
     config: DeploymentConfig,
     configs: Mapping[str, ServiceConfig],
@@ -68,7 +67,6 @@ def desired_services(
     """The services of a deployment as Compose is to run them, dependencies first.
 
     Args:
-        name: of the deployment.
         configs: each service's configuration, overrides included.
     """
     graph = bento.graph
@@ -86,34 +84,39 @@ def desired_services(
                 node.name, said.config_overrides
             )
         is_entry = node.name == graph.entry
-        service = ComposeService(
-            name=node.name,
-            container=kebab_case(node.name),
-            image=bento.tag.image(node.name),
-            published_port=options.port if is_entry else None,
-            peers=graph.peers(node.name),
-            environment=variables,
-            cache_folder=CACHE_FOLDER if bento.service(node.name).uses_model_hub else None,
-            cache_bind=options.cache_folder,
-            gpus=whole_gpus(configs[node.name]) if options.use_gpu else 0,
-            replicas=1 if is_entry else max(1, said.scaling.min_replicas),
-            reservations=reservations(configs[node.name]),
-            has_sources=False,
+        services.append(
+            ComposeService(
+                name=node.name,
+                container=kebab_case(node.name),
+                image=bento.tag.image(node.name),
+                published_port=options.port if is_entry else None,
+                peers=graph.peers(node.name),
+                environment=variables,
+                cache_folder=CACHE_FOLDER if bento.service(node.name).uses_model_hub else None,
+                cache_bind=options.cache_folder,
+                gpus=whole_gpus(configs[node.name]) if options.use_gpu else 0,
+                replicas=1 if is_entry else max(1, said.scaling.min_replicas),
+                reservations=reservations(configs[node.name]),
+                has_sources=False,
+            )
         )
-        services.append(_labelled(service, name, config))
     return tuple(services)
 
 
-def _labelled(service: ComposeService, deployment: str, config: DeploymentConfig) -> ComposeService:
+def labelled(
+    service: ComposeService, deployment: str, image: str, labels: Mapping[str, str]
+) -> ComposeService:
+    """The service with the labels by which it is found again; one of them stands for all of its settings.
+
+    Args:
+        image: identifier of the very image: a name may stand for another one tomorrow.
+        labels: those of the deployment's file.
+    """
     fields = {key: value for key, value in asdict(service).items() if key not in ("replicas", "labels")}
-    spec = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
-    labels = {
-        **{label.key: label.value for label in config.labels},
-        DEPLOYMENT_LABEL: deployment,
-        SERVICE_LABEL: service.name,
-        SPEC_LABEL: spec,
-    }
-    return ComposeService(**{**vars(service), "labels": labels})
+    settings = json.dumps([fields, image, dict(labels)], sort_keys=True)
+    spec = hashlib.sha256(settings.encode()).hexdigest()[:16]
+    own = {DEPLOYMENT_LABEL: deployment, SERVICE_LABEL: service.name, SPEC_LABEL: spec}
+    return replace(service, labels={**labels, **own})
 
 
 def observe(containers: Sequence[Container]) -> dict[str, Observed]:

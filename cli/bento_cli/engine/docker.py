@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import textwrap
@@ -27,6 +28,9 @@ from bento_cli.errors import EngineError
 MINIMUM_ENGINE: Final = (25, 0)
 # `devices: !reset []` and `include` behave as the compose files here need them from this version on.
 MINIMUM_COMPOSE: Final = (2, 24)
+
+# From this version on buildx asks before a bake reads folders other than the current one.
+ASKS_FOR_FOLDERS: Final = (0, 19)
 
 _NO_ENGINE_HINT = (
     "start Docker, or point DOCKER_HOST or `docker context use` at an engine; `docker info` must answer"
@@ -67,8 +71,9 @@ class DockerEngine:
             "--load",
             "--progress",
             "plain",
-            *_allowed(images),
         ]
+        if (self._plugin_version("buildx") or (0, 0)) >= ASKS_FOR_FOLDERS:
+            command += _allowed(images)
         log: deque[str] = deque(maxlen=2000)
         with _started(command) as process:
             assert process.stdin is not None  # noqa: S101  # both are pipes
@@ -126,12 +131,11 @@ class DockerEngine:
     @cached_property
     def _client(self) -> docker.DockerClient:
         with _api_errors():
-            context = ContextAPI.get_current_context()
-            host = context.Host if context is not None else None
             # DOCKER_HOST wins over the context, as it does for the `docker` command.
-            if host is None or context.name == "default":
+            context = None if os.environ.get("DOCKER_HOST") else ContextAPI.get_current_context()
+            if context is None or context.Host is None or context.name == "default":
                 return docker.from_env()
-            return docker.DockerClient(base_url=host)
+            return docker.DockerClient(base_url=context.Host, tls=context.TLSConfig or False)
 
     def _plugin_version(self, plugin: str) -> tuple[int, int] | None:
         try:
