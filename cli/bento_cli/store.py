@@ -55,17 +55,17 @@ class Store:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             path.rename(target)
-            is_new = True
         except OSError:
             if not (target / MANIFEST).is_file():
                 raise
-            is_new = False
-        bento = load_bento(target)
-        if bento.manifest.digest != new.manifest.digest:
-            hint = f"choose another version, or `bento delete {new.tag}` first"
-            raise BentoError(f"{new.tag} is in the store with another content", hint=hint)
+            there = load_bento(target)
+            if there.manifest.digest != new.manifest.digest:
+                hint = f"choose another version, or `bento delete {new.tag}` first"
+                raise BentoError(f"{new.tag} is in the store with another content", hint=hint) from None
+            self._mark_latest(new.tag)
+            return there, False
         self._mark_latest(new.tag)
-        return bento, is_new
+        return Bento(target, new.manifest), True
 
     def get(self, text: str) -> Bento:
         """The Bento of `name`, `name:latest`, `name:version` or the beginning of a version.

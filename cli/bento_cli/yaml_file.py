@@ -79,12 +79,13 @@ def parse_yaml(raw: bytes | str, path: Path) -> YamlFile:
     problems: list[Problem] = []
     try:
         _require_small_tree(text, path)
-        node = yaml.compose(text, yaml.SafeLoader)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
         for location, line, what in _walk(node, ()) if node is not None else ():
             lines.setdefault(location, line)
             if what is not None:
                 problems.append(Problem(path, line, what))
-        data = yaml.safe_load(text)
+        data = loader.construct_document(node) if node is not None else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = (mark.line + 1, mark.column + 1) if mark else (None, None)
