@@ -83,12 +83,19 @@ class BuildPlan:
         return service not in self.discovery.computed
 
 
-def plan_build(root: Path, *, name: str | None = None, labels: Mapping[str, str] | None = None) -> BuildPlan:
+def plan_build(
+    root: Path,
+    *,
+    name: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    leave_out: Sequence[Path] = (),
+) -> BuildPlan:
     """Read a project and decide what its Bento holds.
 
     Args:
         name: of the Bento, over the bentofile's.
         labels: added to the bentofile's.
+        leave_out: files of the project that are not part of it, such as a deployment's configuration.
 
     Raises:
         NotFoundError: there is no project.
@@ -132,7 +139,8 @@ def plan_build(root: Path, *, name: str | None = None, labels: Mapping[str, str]
         )
         for node in graph
     }
-    files = tuple(project_files(root, bentofile))
+    others = {path.resolve() for path in leave_out}
+    files = tuple(path for path in project_files(root, bentofile) if (root / path).resolve() not in others)
     missing = _missing_sources(root, slices, project, files)
     if missing:
         raise InputError(missing)

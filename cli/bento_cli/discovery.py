@@ -20,7 +20,7 @@ _DECORATORS = {"bentoml.service"}
 _ENDPOINTS = {"bentoml.api", "bentoml.task"}
 _DEPENDS = {"bentoml.depends"}
 # Attributes of a dependency that are not endpoints of the service behind it.
-_PROXY_ATTRIBUTES = {"to_async", "to_sync", "is_ready", "close", "call", "client_url", "request"}
+_PROXY_ATTRIBUTES = {"to_async", "to_sync"}
 _OWN_ARGUMENTS = {"name", "image", "description", "path_prefix", "envs", "labels", "cmd", "service_class"}
 # Bases that bring no endpoint; of others outside the project nobody here knows.
 _PLAIN_BASES = {"object", "ABC", "Generic", "Protocol"}

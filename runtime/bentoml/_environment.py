@@ -146,7 +146,12 @@ def config_overrides(service: str, environ: Mapping[str, str] = os.environ) -> d
     """What `BENTOML_CONFIG_OVERRIDES` says about one service; empty when it says nothing."""
     if CONFIG_OVERRIDES not in environ:
         return {}
-    services = _json_object(environ[CONFIG_OVERRIDES], CONFIG_OVERRIDES).get("services", {})
+    overrides_by_key = _json_object(environ[CONFIG_OVERRIDES], CONFIG_OVERRIDES)
+    if overrides_by_key.keys() - {"services"}:
+        shape = f'{{"services": {{"{service}": {{...}}}}}}'
+        found = ", ".join(sorted(overrides_by_key.keys()))
+        raise BentoMLConfigException(f"{CONFIG_OVERRIDES}: expected `{shape}`, found the keys {found}")
+    services = overrides_by_key.get("services", {})
     if not isinstance(services, dict):
         raise BentoMLConfigException(f"{CONFIG_OVERRIDES}: `services` is no object of service names")
     overrides = services.get(service, {})

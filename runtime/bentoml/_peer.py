@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -33,16 +34,23 @@ _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepa
 class Peer:
     """One peer service, with a method for each of its endpoints.
 
-    Methods declared `async def` are awaited, the others return. One client serves all calls of a process.
+    Methods declared `async def` are awaited, the others return; `to_async` and `to_sync` have all of them
+    in one of the two kinds. One client serves all calls of a process.
     """
+
+    to_async: SimpleNamespace
+    to_sync: SimpleNamespace
 
     def __init__(self, service: Service[Any], address: str, timeout_s: float) -> None:
         self._service = service
         self._channel = _Channel(service.name, address + service.path_prefix, timeout_s)
+        self.to_async, self.to_sync = SimpleNamespace(), SimpleNamespace()
         for name, endpoint in service.endpoints.items():
-            vars(self)[name] = self._method(endpoint)
+            awaited, blocking = self._methods(endpoint)
+            vars(self.to_async)[name], vars(self.to_sync)[name] = awaited, blocking
+            vars(self)[name] = awaited if endpoint.is_async else blocking
 
-    def _method(self, endpoint: Endpoint) -> Callable[..., Any]:
+    def _methods(self, endpoint: Endpoint) -> tuple[Callable[..., Any], Callable[..., Any]]:
         channel, route = self._channel, endpoint.route
         result = _ResultType(endpoint, self._service.name)
 
@@ -52,9 +60,9 @@ class Peer:
         def call(*args: Any, **kwargs: Any) -> Any:
             return result.of(channel.call_blocking(route, args, kwargs))
 
-        method = call_async if endpoint.is_async else call
-        method.__name__, method.__doc__ = endpoint.name, endpoint.__doc__
-        return method
+        for method in (call_async, call):
+            method.__name__, method.__doc__ = endpoint.name, endpoint.__doc__
+        return call_async, call
 
     def __getattr__(self, name: str) -> Any:
         endpoints = ", ".join(self._service.endpoints) or "none"

@@ -409,3 +409,11 @@ def test_others_can_go_through_every_folder_whatever_the_umask(build: Build) -> 
 
     folders = [root, *(path for path in root.rglob("*") if path.is_dir())]
     assert {oct(folder.stat().st_mode & 0o777) for folder in folders} == {"0o755"}
+
+
+def test_a_deployments_file_is_not_part_of_the_project(project: WriteProject, store: Store) -> None:
+    root = project({**PROJECT, "config-file.yaml": "envs: [{name: TOKEN, value: secret}]"})
+
+    bento, _ = write_bento(plan_build(root, leave_out=[root / "config-file.yaml"]), store)
+
+    assert "src/config-file.yaml" not in files_below(bento.path)

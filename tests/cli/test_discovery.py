@@ -571,7 +571,7 @@ def test_a_method_that_the_other_service_does_not_have(
     assert problems({"service.py": text}) == [expected]
 
 
-@pytest.mark.parametrize("method", ["predict", "to_async", "is_ready"])
+@pytest.mark.parametrize("method", ["predict", "to_async", "to_sync"])
 def test_a_method_that_the_other_service_has(discovered: Discover, method: str) -> None:
     text = CALLS.format(imports="", bases="(object)", method=method)
 

@@ -45,6 +45,7 @@ def test_a_build_that_fails_otherwise_shows_its_errors() -> None:
     "text",
     [
         "Bind for 127.0.0.1:3000 failed: port is already allocated",
+        "failed to bind host port for 127.0.0.1:3000:172.30.0.3:3000/tcp: address already in use",
         "failed to listen tcp4 127.0.0.1:3000: bind: address already in use",
     ],
 )

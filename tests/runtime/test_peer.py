@@ -113,6 +113,18 @@ def test_a_method_that_is_async_is_awaited(leaf: Callable[[Answer], Any]) -> Non
     assert asyncio.run(call()) == ("/v1/later", [[], {"x": 1}])
 
 
+def test_every_method_is_there_to_be_awaited_and_to_be_waited_for(leaf: Callable[[Answer], Any]) -> None:
+    peer = leaf(lambda path, call: framed(path))
+
+    async def call() -> Any:
+        result = await peer.to_async.double(1)
+        await close_peers({"leaf": peer})
+        return result
+
+    assert peer.to_sync.double_later(1) == "/v1/later"
+    assert asyncio.run(call()) == "/v1/double"
+
+
 def test_a_result_is_of_the_class_that_the_endpoints_annotation_names(leaf: Callable[[Answer], Any]) -> None:
     peer = leaf(lambda path, call: framed([Score(value=2.0)]))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -31,8 +31,11 @@ def project_root(text: str) -> Path:
     return path.parent if path.name == FILE_NAME else path
 
 
-def built(text: str, console: Console) -> Bento:
+def built(text: str, console: Console, leave_out: Sequence[Path] = ()) -> Bento:
     """The Bento that an argument names, a project built first.
+
+    Args:
+        leave_out: files of the project that are not part of it.
 
     Raises:
         BentoError: there is neither a project nor a Bento, or it cannot be built.
@@ -44,7 +47,7 @@ def built(text: str, console: Console) -> Bento:
             if error.hint is None:
                 raise NotFoundError(error.message, hint="name a project's folder or a Bento's tag") from None
             raise
-    plan = plan_build(project_root(text))
+    plan = plan_build(project_root(text), leave_out=leave_out)
     say_notes(plan, console)
     bento, is_new = write_bento(plan, Store())
     console.info(f"{'built' if is_new else 'unchanged:'} {bento.tag}")

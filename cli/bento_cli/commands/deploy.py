@@ -54,7 +54,7 @@ def deploy(
     options = DeployOptions(
         port=port, use_gpu=not cpu, cache_folder=str(Path(cache).resolve()) if cache else None
     )
-    found = built(bento or config.bento or ".", console)
+    found = built(bento or config.bento or ".", console, [config_file] if config_file else [])
     deployment = plan_deployment(found, config, file, options, name=name)
     engine = DockerEngine()
     require_gpu(deployment, engine.check())
@@ -74,6 +74,8 @@ def deploy(
         with console.step(f"wait until {deployment.name} is ready") as step:
             target.wait(deployment.services, timeout, lambda service: step.done(f"{service} is ready"))
     console.result(deployment.url)
+    project = f"docker compose --project-name {target.project}"
+    console.hint(f"{project} logs --follow\n      {project} down")
 
 
 app = single(deploy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Annotated
@@ -49,6 +50,8 @@ def serve(
       bento serve control_net:latest
     """
     console = Console()
+    # Told to stop by whatever watches over it, it stops as Ctrl-C does it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     started = time.monotonic()
     graph, project, variables = _load(bento, console)
     # A value of the shell wins over one that the project declares.

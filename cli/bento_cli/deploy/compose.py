@@ -31,13 +31,18 @@ class ComposeTarget:
         self._name = name
         self._folder = folder
 
+    @property
+    def project(self) -> str:
+        """What Compose calls the deployment."""
+        return PROJECT_PREFIX + self._name
+
     def observe(self) -> dict[str, Observed]:
         """What runs now, by service."""
         return observe(self._containers())
 
     def apply(self, bento: str, entry: str, services: Sequence[ComposeService]) -> None:
         """Write the files and let Compose bring the project to what they say."""
-        self._write(compose_files(bento, PROJECT_PREFIX + self._name, entry, services))
+        self._write(compose_files(bento, self.project, entry, services))
         self._engine.compose(self._folder, "up", "--detach", "--no-build", "--remove-orphans", "--quiet-pull")
 
     def wait(
@@ -81,7 +86,10 @@ class ComposeTarget:
 
     def _not_healthy(self, container: Container, what: str) -> NotHealthyError:
         tail = self._engine.log_tail(container, _LOG_TAIL)
-        hint = f"`docker logs {container.name}` shows all of its log"
+        hint = (
+            f"`docker logs {container.name}` shows all of its log; "
+            f"`docker compose --project-name {self.project} down` removes what was started"
+        )
         return NotHealthyError(
             f"{container.labels[SERVICE_LABEL]} ({container.name}) {what}", details=tail, hint=hint
         )

@@ -16,7 +16,10 @@ def failing_step(log: str) -> str:
 
 def compose_failure(stderr: str) -> tuple[str, str | None]:
     """A message and a hint for what `docker compose` could not do."""
-    port = re.search(r"(?:Bind for|listen tcp4?) ([\d.]+:\d+).*(?:already allocated|already in use)", stderr)
+    port = re.search(
+        r"(?:Bind for|listen tcp4?|failed to bind host port for) ([\d.]+:\d+).*already (?:allocated|in use)",
+        stderr,
+    )
     if port:
         return f"port {port[1]} is in use", "stop what listens there, or choose another port with `--port`"
     if "could not select device driver" in stderr:
