@@ -111,7 +111,7 @@ MERELY_NAMED = [
     "import torch\nclass Net(torch.nn.Module):\n    size: torch.Size\n    kind = torch.float16",
     "import torch\n@torch.no_grad()\ndef f(x: torch.Tensor = torch.float16) -> torch.Tensor: ...",
     "import torch\n@torch.compile\ndef f(): return torch.zeros(1)",
-    "import torch\n@torch.library.custom_op('a::b', mutates_args=())\ndef f(): ...",
+    "import torch\n@torch.onnx.symbolic('a::b', tags=())\ndef f(): ...",
     "from torch import no_grad\n@no_grad()\ndef f(): ...",
     "from torch import Tensor\nx: Tensor",
     "import torch.nn as nn\nclass Net(nn.Module): ...",
