@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -65,7 +64,6 @@ class _Worker:
     process: asyncio.subprocess.Process
     started_at: float = field(default_factory=time.monotonic)
     is_ready: bool = False
-    running: int = 0
 
 
 class Supervisor:
@@ -186,12 +184,10 @@ class Supervisor:
             os.close(descriptor)
             worker.is_ready = False
             return
-        for line in data.splitlines():
-            report = json.loads(line)
-            worker.running = report.get("running", 0)
-            if not worker.is_ready:
-                worker.is_ready = True
-                self._announce()
+        # Being ready is all that a worker reports.
+        if not worker.is_ready:
+            worker.is_ready = True
+            self._announce()
 
     def _announce(self) -> None:
         """Say that the first worker takes requests, and when all of them do."""

@@ -85,12 +85,7 @@ def run_worker(task: WorkerTask) -> int:
     )
     config = load_config(task.service, task.config)
     reports = _Reports(task.reports)
-    replica = Replica(
-        config=config,
-        workers=task.workers,
-        on_load=lambda running: reports.send(state="ready", running=running),
-    )
-    app = create_app(service, replica)
+    app = create_app(service, Replica(config=config, workers=task.workers))
     server = _Server(app, task, reports, config.backlog)
     _run_on_fast_loop(server.serve(sockets=[socket.socket(fileno=task.socket)]))
     return 0 if server.started else 1

@@ -16,7 +16,6 @@ from bento_cli.engine import Engine, EngineFacts
 from bento_cli.errors import BentoError, EngineError
 from bento_cli.store import bentoml_home
 from bento_cli.yaml_file import YamlFile
-from bentoml._config import ServiceConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,6 @@ class Deployment:
     bento: Bento
     services: tuple[ComposeService, ...]
     labels: Mapping[str, str]
-    configs: Mapping[str, ServiceConfig]
     options: DeployOptions
     ignored: tuple[str, ...]
 
@@ -70,7 +68,6 @@ def plan_deployment(
         bento=bento,
         services=desired_services(bento, config, configs, options),
         labels={label.key: label.value for label in config.labels},
-        configs=configs,
         options=options,
         ignored=tuple(not_acted_on(config, bento.graph)),
     )

@@ -76,11 +76,6 @@ class ComposeTarget:
                 raise self._not_healthy(late, f"is {_state(late)} after {timeout_s:g} s")
             time.sleep(0.2)
 
-    def remove(self) -> None:
-        """Stop and remove the containers and the network; volumes stay."""
-        self._engine.compose(self._folder, "down", "--remove-orphans")
-        shutil.rmtree(self._folder)
-
     def _containers(self) -> list[Container]:
         return self._engine.containers({DEPLOYMENT_LABEL: self._name})
 
