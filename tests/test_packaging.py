@@ -63,7 +63,8 @@ def test_the_runtime_serves_without_the_toolchain(wheel: zipfile.ZipFile, tmp_pa
         "        if name.partition('.')[0] in sys.argv[2:]:\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Refuse())\n"
-        "import bentoml, bentoml.__main__, bentoml._worker, bentoml._describe, bentoml._probe\n"
+        "import bentoml, bentoml.__main__, bentoml._probe\n"
+        "import bentoml._process.worker, bentoml._process.describe\n"
         "print(bentoml.__file__)"
     )
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from bentoml import _environment as environment
 from bentoml._config import load_config, merge
 from bentoml._logging import configure_logging
-from bentoml._supervisor import ServiceTask, Supervisor
-from bentoml._workers import available_cpus, available_gpus, plan_workers
+from bentoml._process.supervisor import ServiceTask, Supervisor
+from bentoml._process.workers import available_cpus, available_gpus, plan_workers
 from bentoml.exceptions import BentoMLConfigException, BentoMLException
 
 log = logging.getLogger("bentoml")
@@ -71,7 +71,9 @@ def _described(target: str, project: Path) -> tuple[str, dict[str, object]]:
         SystemExit: the project could not be imported; the child has said why.
     """
     child = subprocess.run(
-        [sys.executable, "-m", "bentoml._describe", target, str(project)], stdout=subprocess.PIPE, check=False
+        [sys.executable, "-m", "bentoml._process.describe", target, str(project)],
+        stdout=subprocess.PIPE,
+        check=False,
     )
     if child.returncode != 0:
         raise SystemExit(child.returncode)

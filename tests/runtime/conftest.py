@@ -24,7 +24,7 @@ from bentoml import Service
 from bentoml import _environment as environment
 from bentoml._config import load_config
 from bentoml._loader import load_service
-from bentoml._server import Replica, create_app
+from bentoml._serving.application import Replica, create_app
 
 DEADLINE_S = 30.0
 

@@ -12,7 +12,7 @@ from tests.runtime.conftest import service_of
 
 import bentoml
 from bentoml import codec
-from bentoml._peer import Peer, close_peers, connect_peers
+from bentoml._client.peer import Peer, close_peers, connect_peers
 from bentoml.exceptions import (
     BentoMLException,
     DeadlineExceeded,

@@ -14,7 +14,7 @@ from tests.runtime.conftest import Call, InMemory, service_of
 import bentoml
 from bentoml import codec
 from bentoml._config import load_config
-from bentoml._server import Replica, create_app
+from bentoml._serving.application import Replica, create_app
 from bentoml.exceptions import (
     BentoMLConfigException,
     BentoMLException,

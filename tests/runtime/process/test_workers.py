@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bentoml._config import load_config
-from bentoml._workers import WorkerTask, available_cpus, available_gpus, plan_workers
+from bentoml._process.workers import WorkerTask, available_cpus, available_gpus, plan_workers
 from bentoml.exceptions import BentoMLConfigException
 
 

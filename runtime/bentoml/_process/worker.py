@@ -22,8 +22,8 @@ from bentoml import _environment as environment
 from bentoml._config import load_config
 from bentoml._loader import load_service
 from bentoml._logging import configure_logging
-from bentoml._server import Replica, create_app
-from bentoml._workers import WorkerTask
+from bentoml._process.workers import WorkerTask
+from bentoml._serving.application import Replica, create_app
 from bentoml.exceptions import BentoMLConfigException, ImportServiceError, UnservableException
 
 log = logging.getLogger("bentoml")

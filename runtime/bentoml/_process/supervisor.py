@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from bentoml import _environment as environment
 from bentoml._config import ServiceConfig
-from bentoml._workers import WorkerPlan, WorkerTask
+from bentoml._process.workers import WorkerPlan, WorkerTask
 from bentoml.exceptions import BentoMLConfigException
 
 log = logging.getLogger("bentoml")
@@ -166,7 +166,7 @@ class Supervisor:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "bentoml._worker",
+            "bentoml._process.worker",
             task.as_argument(),
             stdin=asyncio.subprocess.PIPE,
             env={**os.environ, **plan.environ},

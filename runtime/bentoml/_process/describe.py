@@ -1,4 +1,4 @@
-"""`python -m bentoml._describe module:Class PROJECT`: prints what a service declares, as JSON."""
+"""`python -m bentoml._process.describe module:Class PROJECT`: prints what a service declares, as JSON."""
 
 from __future__ import annotations
 

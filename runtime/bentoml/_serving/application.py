@@ -23,13 +23,13 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from bentoml import codec
-from bentoml._body import as_response, read_body, read_fields
+from bentoml._client.peer import close_peers, connect_peers
 from bentoml._config import ServiceConfig
 from bentoml._endpoint import Endpoint
 from bentoml._environment import DEPENDENTS, names
-from bentoml._openapi import openapi_document
-from bentoml._peer import close_peers, connect_peers
 from bentoml._service import Service
+from bentoml._serving.body import as_response, read_body, read_fields
+from bentoml._serving.openapi import openapi_document
 from bentoml._signature import Arguments, EndpointSignature
 from bentoml.exceptions import (
     BadInput,

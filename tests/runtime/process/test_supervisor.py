@@ -353,7 +353,7 @@ def test_a_description_is_all_that_stands_on_stdout(tmp_path: Path) -> None:
     )
     (tmp_path / "service.py").write_text(noisy)
     ended = subprocess.run(
-        [sys.executable, "-m", "bentoml._describe", "service:Iris", str(tmp_path)],
+        [sys.executable, "-m", "bentoml._process.describe", "service:Iris", str(tmp_path)],
         capture_output=True,
         text=True,
         check=True,
@@ -405,7 +405,7 @@ FAKES = {
 
 
 def test_the_seeds_example_runs_unedited(tmp_path: Path, start: Start) -> None:
-    example = Path(__file__).parents[2] / "examples" / "controlnet" / "service.py"
+    example = Path(__file__).parents[3] / "examples" / "controlnet" / "service.py"
     (tmp_path / "service.py").write_text(example.read_text())
     for name, text in FAKES.items():
         (tmp_path / name).write_text(textwrap.dedent(text))

@@ -1,0 +1,1 @@
+"""Clients: of peers inside a graph, and of any service from outside."""

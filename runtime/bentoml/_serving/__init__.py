@@ -1,0 +1,1 @@
+"""Serving one service: its ASGI application, and what a request passes through."""
