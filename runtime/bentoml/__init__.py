@@ -9,8 +9,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from bentoml._arguments import use_arguments
 from bentoml._dependency import Dependency, depends
-from bentoml._endpoint import Endpoint, api
+from bentoml._endpoint import Endpoint, api, task
+from bentoml._hooks import on_deployment, on_shutdown, on_startup
+from bentoml._mount import asgi_app, mount_asgi_app
 from bentoml._placeholder import importing
 from bentoml._service import Service, service
 from bentoml._version import __version__
@@ -20,30 +23,99 @@ if TYPE_CHECKING:
 
     from bentoml import codec as codec
     from bentoml import exceptions as exceptions
+    from bentoml import images as images
+    from bentoml import metrics as metrics
+    from bentoml import testing as testing
+    from bentoml import validators as validators
+    from bentoml._client.http import AsyncHTTPClient as AsyncHTTPClient
+    from bentoml._client.http import SyncHTTPClient as SyncHTTPClient
+    from bentoml._context import Context as Context
+    from bentoml._context import Cookie as Cookie
+    from bentoml._context import get_current_service as get_current_service
+    from bentoml._context import server_context as server_context
+    from bentoml._monitoring import monitor as monitor
+    from bentoml._toolchain import build as build
+    from bentoml._toolchain import serve as serve
+    from bentoml._types.model import IODescriptor as IODescriptor
 
 __all__ = [
+    "AsyncHTTPClient",
+    "Context",
+    "Cookie",
     "Dependency",
     "Endpoint",
     "Field",
+    "IODescriptor",
     "Service",
+    "SyncHTTPClient",
     "__version__",
     "api",
+    "asgi_app",
+    "build",
     "codec",
     "depends",
     "exceptions",
+    "get_current_service",
+    "images",
     "importing",
+    "metrics",
+    "monitor",
+    "mount_asgi_app",
+    "on_deployment",
+    "on_shutdown",
+    "on_startup",
+    "serve",
+    "server_context",
     "service",
+    "task",
+    "testing",
+    "use_arguments",
+    "validators",
 ]
 
-_LAZY_MODULES = ("codec", "exceptions")
+# Loaded when they are first asked for: what a class is declared with stays quick to import.
+_LAZY_MODULES = ("codec", "exceptions", "images", "metrics", "testing", "validators")
+_LAZY_NAMES = {
+    "AsyncHTTPClient": ("bentoml._client.http", "AsyncHTTPClient"),
+    "Context": ("bentoml._context", "Context"),
+    "Cookie": ("bentoml._context", "Cookie"),
+    "Field": ("pydantic", "Field"),
+    "IODescriptor": ("bentoml._types.model", "IODescriptor"),
+    "build": ("bentoml._toolchain", "build"),
+    "serve": ("bentoml._toolchain", "serve"),
+    "SyncHTTPClient": ("bentoml._client.http", "SyncHTTPClient"),
+    "monitor": ("bentoml._monitoring", "monitor"),
+    "get_current_service": ("bentoml._context", "get_current_service"),
+    "server_context": ("bentoml._context", "server_context"),
+}
+
+
+# What projects of this interface may name, and this version does not have.
+_ELSEWHERE = frozenset(
+    {
+        "Bento", "BentoCloudClient", "Model", "Tag", "api_token", "batch", "bentos", "catboost", "client",
+        "cloud", "container", "delete", "deployment", "detectron", "diffusers", "easyocr", "export_bento",
+        "fastai", "flax", "get", "gradio", "import_bento", "io", "keras", "legacy", "lightgbm", "list",
+        "load", "load_config", "mlflow", "models", "monitoring", "onnx", "picklable_model", "pull", "push",
+        "pytorch", "pytorch_lightning", "ray", "runner_service", "save_config", "set_serialization_strategy",
+        "sklearn", "tensorflow", "torchscript", "transformers", "triton", "xgboost",
+    }
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
     if name in _LAZY_MODULES:
         return importlib.import_module(f"bentoml.{name}")
-    if name == "Field":
-        return importlib.import_module("pydantic").Field
-    raise AttributeError(f"module 'bentoml' has no attribute {name!r}")
+    if name in _LAZY_NAMES:
+        module, attribute = _LAZY_NAMES[name]
+        return getattr(importlib.import_module(module), attribute)
+    hint = ""
+    if name in _ELSEWHERE:
+        hint = ": that part of this interface is not here (runtime/README.md names what is)"
+    elif not name.startswith("_"):
+        near = importlib.import_module("difflib").get_close_matches(name, __all__, n=1)
+        hint = f", did you mean `{near[0]}`?" if near else ""
+    raise AttributeError(f"module 'bentoml' has no attribute {name!r}{hint}")
 
 
 def __dir__() -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from bentoml.exceptions import BentoMLConfigException
@@ -25,12 +26,21 @@ PORT: Final = "BENTOML_PORT"
 MANAGEMENT_PORT: Final = "BENTOML_MANAGEMENT_PORT"
 """Where the supervisor answers probes; 3001 when unset."""
 
+CONFIG_KEYS: Final = frozenset(
+    {
+        "traffic", "resources", "workers", "threads", "backlog", "replicate_process", "endpoints", "http",
+        "ssl", "metrics", "logging", "tracing", "monitoring", "extra_ports", "max_runner_connections",
+        "runner_connection", "runner_probe", "grpc",
+    }
+)  # fmt: skip
+"""The keys of a service's configuration, as `bentoml._config` has them."""
+
 CONFIG_OVERRIDES: Final = "BENTOML_CONFIG_OVERRIDES"
 """JSON, `{"services": {"<Service>": {...}}}`: values that win over the service's own."""
 
 DECLARED: Final = "BENTOML_DECLARED"
-"""JSON, `{"name": ..., "config": {...}}`: what the service's decorator says, so that the supervisor need
-not import the project to know how many workers to start."""
+"""JSON, `{"name": ..., "config": {...}}`: what the service's source says, so that the supervisor need not
+import the project to know how many workers to start; `"runs_command": true` where a command answers."""
 
 ABSENT_MODULES: Final = "BENTOML_ABSENT_MODULES"
 """Comma-separated top-level modules outside this service's slice: placeholders stand in for them."""
@@ -40,6 +50,18 @@ DEPENDENTS: Final = "BENTOML_DEPENDENTS"
 
 BENTO: Final = "BENTOML_BENTO"
 """`name:version` of the Bento that this process runs."""
+
+METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""Where the workers of a service leave their counts; set by the supervisor, and the name is Prometheus's."""
+
+RESULT_STORE: Final = "BENTOML_RESULT_STORE"
+"""Where the results of tasks are kept: a file, or a `redis://` URL."""
+
+LOG_FORMAT: Final = "BENTOML_LOG_FORMAT"
+"""`text`, or `json` for one object a line."""
+
+ARGUMENTS: Final = "BENTOML_ARGUMENTS"
+"""JSON object: what `bentoml.use_arguments` returns."""
 
 PEER_PREFIX: Final = "BENTOML_PEER_"
 DEPLOYMENT_PREFIX: Final = "BENTOML_DEPLOYMENT_"
@@ -58,7 +80,7 @@ _IGNORED: Final = ("BENTOML_CONFIG", "BENTOML_CONFIG_OPTIONS")
 _OURS: Final = frozenset(
     {
         SERVICE, PROJECT, HOST, PORT, "PORT", MANAGEMENT_PORT, CONFIG_OVERRIDES, DECLARED, ABSENT_MODULES,
-        DEPENDENTS, BENTO,
+        DEPENDENTS, BENTO, METRICS_DIRECTORY, ARGUMENTS,
     }
 )  # fmt: skip
 
@@ -157,23 +179,53 @@ def config_overrides(service: str, environ: Mapping[str, str] = os.environ) -> d
     overrides = services.get(service, {})
     if not isinstance(overrides, dict):
         raise BentoMLConfigException(f"{CONFIG_OVERRIDES}: `services.{service}` is no object")
-    return overrides
+    # What stands directly below `services` is for all of them, and weaker than what is for one.
+    shared = {key: value for key, value in services.items() if key in CONFIG_KEYS and key != service}
+    return {**shared, **overrides}
 
 
-def declared(environ: Mapping[str, str] = os.environ) -> tuple[str, dict[str, object]] | None:
-    """The service's name and configuration as the toolchain read them from the source, if it could."""
-    if DECLARED not in environ:
-        return None
-    value = _json_object(environ[DECLARED], DECLARED)
+def arguments(environ: Mapping[str, str] = os.environ) -> dict[str, object]:
+    """What the Bento is filled in with; empty when nothing is."""
+    return _json_object(environ[ARGUMENTS], ARGUMENTS) if ARGUMENTS in environ else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """What a service's source says of it.
+
+    Args:
+        config: the configuration, as written.
+        runs_command: whether an external HTTP server answers for the service.
+    """
+
+    name: str
+    config: dict[str, object]
+    runs_command: bool = False
+
+
+def declared(environ: Mapping[str, str] = os.environ) -> Declared | None:
+    """What the toolchain read from the service's source, if it could."""
+    return declared_from(environ[DECLARED]) if DECLARED in environ else None
+
+
+def declared_from(text: str) -> Declared:
+    """What `declared_text` wrote."""
+    value = _json_object(text, DECLARED)
     name, config = value.get("name"), value.get("config")
     if not isinstance(name, str) or not isinstance(config, dict):
         raise BentoMLConfigException(f"{DECLARED}: expected `name` and `config`, found {', '.join(value)}")
-    return name, config
+    return Declared(name=name, config=config, runs_command=value.get("runs_command") is True)
 
 
-def declared_text(service: str, config: Mapping[str, object]) -> str:
+def declared_text(service: str, config: Mapping[str, object], *, runs_command: bool = False) -> str:
     """The value of `BENTOML_DECLARED` for one service."""
-    return _json_text({"name": service, "config": config})
+    said: dict[str, object] = {"name": service, "config": config}
+    return _json_text({**said, "runs_command": True} if runs_command else said)
+
+
+def arguments_text(arguments: Mapping[str, object]) -> str:
+    """The value of `BENTOML_ARGUMENTS`."""
+    return _json_text(arguments)
 
 
 def overrides_text(service: str, overrides: Mapping[str, object]) -> str:
@@ -189,6 +241,22 @@ def service_name(environ: Mapping[str, str] = os.environ) -> str | None:
 def ignored(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """Set variables that other implementations read and this one does not."""
     return tuple(variable for variable in _IGNORED if environ.get(variable))
+
+
+def missing_values(
+    envs: Iterable[Mapping[str, str]], environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """The values that a service's `envs` give to variables which are not set.
+
+    Raises:
+        BentoMLConfigException: names those that have to be set, and are not.
+    """
+    at_run_time = [env for env in envs if env.get("stage", "all") != "build"]
+    unset = [env for env in at_run_time if env["name"] not in environ]
+    required = [env["name"] for env in unset if not env.get("value")]
+    if required:
+        raise BentoMLConfigException(f"not set, and the service needs it: {', '.join(required)}")
+    return {env["name"]: env["value"] for env in unset}
 
 
 def _port(text: str, variable: str) -> int:

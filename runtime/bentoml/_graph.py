@@ -35,17 +35,21 @@ class ServiceNode:
 
     Args:
         target: `module:Class`, as `BENTOML_SERVICE` takes it.
+        tasks: the endpoints whose results are kept.
         config: what the decorator says, as written.
+        runs_command: whether an external HTTP server answers for it.
     """
 
     name: str
     target: str
     endpoints: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
     dependencies: tuple[Edge, ...] = ()
     config: Mapping[str, object] = field(default_factory=dict)
     envs: tuple[Mapping[str, str], ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     description: str | None = None
+    runs_command: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

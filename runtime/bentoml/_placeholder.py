@@ -16,7 +16,7 @@ import builtins
 import importlib.machinery
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NoReturn
@@ -98,10 +98,15 @@ def loading() -> Iterator[None]:
 def importing() -> Iterator[None]:
     """Let imports fail where a module is not installed: `with bentoml.importing(): import torch`.
 
-    The names of a module that is missing are simply not bound, outside a service that needs them.
+    The names of a module that is missing are simply not bound, outside a service that needs them; the log
+    says which, for a service that does.
     """
-    with suppress(ImportError):
+    try:
         yield
+    except ImportError as error:
+        import logging  # for this alone, and not for everyone who declares a service
+
+        logging.getLogger("bentoml").info("not imported, and not bound: %s", error)
 
 
 class ProjectFinder:

@@ -5,6 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 RUNTIME_REQUIREMENTS: Final = frozenset(
-    {"fastapi", "httptools", "httpx", "ormsgpack", "pydantic", "python-multipart", "uvicorn", "uvloop"}
+    {
+        "fastapi",
+        "httptools",
+        "httpx",
+        "ormsgpack",
+        "prometheus-client",
+        "pydantic",
+        "python-multipart",
+        "uvicorn",
+        "uvloop",
+        "websockets",
+    }
 )
 """Names of distributions, normalised. Their version ranges stand in `pyproject.toml` alone."""

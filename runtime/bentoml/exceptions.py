@@ -2,25 +2,31 @@
 
 BentoMLException                        500
 ├── InvalidArgument                     400
-├── BadInput                            400
+│   └── BadInput                        400
 ├── StateException                      400
+│   └── UnservableException             500
 ├── NotFound                            404
+├── PayloadTooLarge                     413
 ├── UnprocessableEntity                 422
 ├── TooManyRequests                     429
 ├── InternalServerError                 500
 │   └── RemoteException                 500
 ├── ServiceUnavailable                  503
+│   └── Overloaded                      503
 ├── DeadlineExceeded                    504
 ├── BentoMLConfigException              500
 ├── MissingDependencyException          500
 ├── ImportServiceError                  500
-└── UnservableException                 500
+├── CLIException                        500
+├── CloudRESTApiClientError             500
+└── APIDeprecated                       500
 """
 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import ClassVar
+
+_by_status: dict[int, type[BentoMLException]] = {}
 
 
 class BentoMLException(Exception):
@@ -31,12 +37,24 @@ class BentoMLException(Exception):
         error_code: the HTTP status that this one instance becomes, over its class's own.
     """
 
-    error_code: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
+    error_code: HTTPStatus | int = HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        own = int(vars(cls).get("error_code", 0))
+        if own >= 400 and own != HTTPStatus.INTERNAL_SERVER_ERROR:
+            _by_status.setdefault(own, cls)
 
     def __init__(self, message: str = "", *, error_code: HTTPStatus | int | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.status = int(self.error_code if error_code is None else error_code)
+        if error_code is not None:
+            self.error_code = error_code
+
+    @property
+    def status(self) -> int:
+        """The HTTP status, as a number."""
+        return int(self.error_code)
 
 
 class InvalidArgument(BentoMLException):
@@ -45,10 +63,8 @@ class InvalidArgument(BentoMLException):
     error_code = HTTPStatus.BAD_REQUEST
 
 
-class BadInput(BentoMLException):
+class BadInput(InvalidArgument):
     """The request cannot be read."""
-
-    error_code = HTTPStatus.BAD_REQUEST
 
 
 class StateException(BentoMLException):
@@ -61,6 +77,12 @@ class NotFound(BentoMLException):
     """What the request names does not exist."""
 
     error_code = HTTPStatus.NOT_FOUND
+
+
+class PayloadTooLarge(BentoMLException):
+    """The request's body is longer than `traffic.max_request_size`."""
+
+    error_code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
 class UnprocessableEntity(BentoMLException):
@@ -89,6 +111,10 @@ class ServiceUnavailable(BentoMLException):
     error_code = HTTPStatus.SERVICE_UNAVAILABLE
 
 
+class Overloaded(ServiceUnavailable):
+    """A batch would wait longer than its endpoint's `max_latency_ms`."""
+
+
 class DeadlineExceeded(BentoMLException):
     """The call took longer than `traffic.timeout`."""
 
@@ -107,22 +133,35 @@ class ImportServiceError(BentoMLException):
     """`module:Class` does not lead to a service."""
 
 
-class UnservableException(BentoMLException):
+class UnservableException(StateException):
     """The service is declared in a way that cannot be served."""
+
+    error_code = HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+class CLIException(BentoMLException):
+    """A command was given what it cannot act on."""
+
+
+class CloudRESTApiClientError(BentoMLException):
+    """A hosted service refused a request; this package speaks to none."""
+
+
+class APIDeprecated(BentoMLException):
+    """A part of this interface that is no longer there."""
 
 
 def exception_for(status: int, message: str) -> BentoMLException:
-    """The exception that stands for an HTTP status of a peer or server."""
-    by_status: dict[int, type[BentoMLException]] = {
-        400: InvalidArgument,
-        404: NotFound,
-        422: UnprocessableEntity,
-        429: TooManyRequests,
-        503: ServiceUnavailable,
-        504: DeadlineExceeded,
-    }
-    if status in by_status:
-        return by_status[status](message)
+    """The exception that stands for an HTTP status of a peer or server.
+
+    A class that names its own `error_code` stands for that status, the first one that does.
+    """
+    registered = _by_status.get(status)
+    if registered is not None:
+        # A project's own class may want other arguments, and its constructor is none of a peer's business.
+        error = registered.__new__(registered)
+        BentoMLException.__init__(error, message)
+        return error
     if 400 <= status < 500:
         return BentoMLException(message, error_code=status)
     # What is no error at all, such as a redirect, is one where a result was expected.

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from bentoml._config import Worker, cpus, gpus, load_config, memory_bytes, merge
+from bentoml import _environment as environment
+from bentoml._config import ServiceConfig, Worker, load_config, merge
+from bentoml._quantities import cpus, gpus, memory_bytes
 from bentoml.exceptions import BentoMLConfigException
 
 
@@ -140,7 +142,7 @@ def test_all_problems_are_told_at_once_with_the_nearest_names() -> None:
     ]
 
 
-@pytest.mark.parametrize("workers", [0, -1, "many", 1.5, None, {"gpu": 1}, [{"gpu": 0}], [1]])
+@pytest.mark.parametrize("workers", [0, -1, "many", 1.5, {"gpu": 1}, [{"gpu": 0}], [1]])
 def test_a_problem_with_workers_is_told_once(workers: object) -> None:
     with pytest.raises(BentoMLConfigException) as caught:
         load_config("Iris", {"workers": workers})
@@ -151,3 +153,16 @@ def test_a_problem_with_workers_is_told_once(workers: object) -> None:
 @pytest.mark.parametrize("workers", [3, "3"])
 def test_a_number_of_workers_may_be_text(workers: object) -> None:
     assert load_config("Iris", {"workers": workers}).workers == 3
+
+
+def test_the_keys_are_those_that_overrides_for_all_services_may_have() -> None:
+    assert set(ServiceConfig.model_fields) == environment.CONFIG_KEYS
+
+
+def test_overrides_for_all_services_are_weaker_than_those_for_one() -> None:
+    text = '{"services": {"workers": 2, "threads": 3, "Iris": {"workers": 4}, "Other": {"threads": 9}}}'
+
+    assert environment.config_overrides("Iris", {"BENTOML_CONFIG_OVERRIDES": text}) == {
+        "workers": 4,
+        "threads": 3,
+    }

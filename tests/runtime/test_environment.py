@@ -113,9 +113,10 @@ def test_overrides_are_read_as_they_were_written() -> None:
 
 
 def test_what_a_service_declares_is_read_as_it_was_written() -> None:
-    written = environment.declared_text("Leaf", {"threads": 2})
+    written = environment.declared_text("Leaf", {"threads": 2}, runs_command=True)
+    expected = environment.Declared(name="Leaf", config={"threads": 2}, runs_command=True)
 
-    assert environment.declared({"BENTOML_DECLARED": written}) == ("Leaf", {"threads": 2})
+    assert environment.declared({"BENTOML_DECLARED": written}) == expected
     assert environment.declared({}) is None
 
 
@@ -168,3 +169,16 @@ def test_variables_that_others_read_and_this_runtime_does_not_are_known() -> Non
     assert environment.ignored({"BENTOML_CONFIG": "x.yaml", "BENTOML_CONFIG_OPTIONS": ""}) == (
         "BENTOML_CONFIG",
     )
+
+
+def test_a_services_variables_have_values_where_nobody_set_them() -> None:
+    envs = [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}, {"name": "C", "stage": "build"}]
+
+    assert environment.missing_values(envs, {"B": "3"}) == {"A": "1"}
+
+
+def test_variables_that_must_be_set_are_told_all_at_once() -> None:
+    envs = [{"name": "TOKEN"}, {"name": "KEY", "value": ""}, {"name": "SET"}]
+
+    with pytest.raises(BentoMLConfigException, match=r"the service needs it: TOKEN, KEY$"):
+        environment.missing_values(envs, {"SET": "x"})

@@ -37,6 +37,30 @@ def test_an_instance_may_have_a_status_of_its_own() -> None:
     assert exceptions.NotFound.error_code == 404
 
 
+def test_a_class_of_the_project_stands_for_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exceptions, "_by_status", dict(exceptions._by_status))
+
+    class PaymentRequired(BentoMLException):
+        error_code = 402
+
+        def __init__(self, *, amount: int) -> None:
+            super().__init__(f"{amount} are due")
+
+    error = exception_for(402, "3 are due")
+
+    assert isinstance(error, PaymentRequired)
+    assert (str(error), error.status) == ("3 are due", 402)
+
+
+def test_a_status_that_has_its_class_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exceptions, "_by_status", dict(exceptions._by_status))
+
+    class Lost(BentoMLException):
+        error_code = 404
+
+    assert type(exception_for(Lost.error_code, "words")) is exceptions.NotFound
+
+
 def test_a_missing_dependency_is_an_import_error() -> None:
     assert issubclass(exceptions.MissingDependencyException, ImportError)
 
