@@ -24,6 +24,7 @@ from bentoml import Service
 from bentoml import _environment as environment
 from bentoml._config import load_config
 from bentoml._loader import load_service
+from bentoml._serving.admission import Admission
 from bentoml._serving.application import Replica, create_app
 
 DEADLINE_S = 30.0
@@ -69,8 +70,8 @@ class InMemory(Protocol):
         *,
         config: Mapping[str, object] = ...,
         environ: Mapping[str, str] = ...,
-        workers: int = ...,
-        on_load: Callable[[int], None] = ...,
+        admission: Admission | None = ...,
+        dependencies: Mapping[str, object] = ...,
     ) -> AbstractAsyncContextManager[httpx.AsyncClient]: ...
 
 
@@ -95,17 +96,16 @@ async def _in_memory(
     *,
     config: Mapping[str, object] = MappingProxyType({}),
     environ: Mapping[str, str] = MappingProxyType({}),
-    workers: int = 1,
-    on_load: Callable[[int], None] = lambda running: None,
+    admission: Admission | None = None,
+    dependencies: Mapping[str, object] = MappingProxyType({}),
 ) -> AsyncIterator[httpx.AsyncClient]:
     loaded = load_config(service.name, service.config, config)
-    app = create_app(
-        service_of(service), Replica(config=loaded, environ=environ, workers=workers, on_load=on_load)
-    )
+    replica = Replica(config=loaded, environ=environ, admission=admission)
+    app = create_app(service_of(service), replica, dependencies)
     # What a client of the real server sees: an exception there is a response, not an exception here.
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
-        app.router.lifespan_context(app),
+        app.lifespan(),
         httpx.AsyncClient(transport=transport, base_url="http://service") as client,
     ):
         yield client
@@ -261,6 +261,16 @@ class ServiceProcess:
     def stop(self) -> int:
         self.process.terminate()
         return self.wait()
+
+    def processes(self) -> set[int]:
+        """All that runs of it: the supervisor, and whatever came from it."""
+        found = set()
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+                if int(session) == self.process.pid and state != "Z":
+                    found.add(int(stat.parent.name))
+        return found
 
     def kill_all(self) -> None:
         with suppress(ProcessLookupError):

@@ -1,107 +1,194 @@
-"""Public requests and responses: JSON, forms and files ↔ the values of an endpoint."""
+"""Bodies of public requests: read within their limit, and taken apart."""
 
 from __future__ import annotations
 
-import io
 import json
-import sys
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qsl
 
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.types import Message, Receive
 
-from bentoml._signature import EndpointSignature
-from bentoml.exceptions import BadInput
+from bentoml._types.upload import Upload
+from bentoml.exceptions import BadInput, PayloadTooLarge
 
-_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
-
-
-async def read_body(chunks: AsyncIterator[bytes]) -> bytearray:
-    """All of a request's body, in memory that belongs to the reader and may be written to."""
-    body = bytearray()
-    async for chunk in chunks:
-        body += chunk
-    return body
+_MAX_PARTS: Final = 1000
+_LONGEST_END: Final = 4096  # a boundary, and what may stand behind it
 
 
-async def read_fields(request: Request, takes_lists: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """The fields of a public request, by name.
+class Disconnected(Exception):
+    """Nobody is left to answer."""
+
+
+class Body:
+    """The body of one request, read once; a later reader gets what was read.
 
     Args:
-        takes_lists: the parameters for which a single part is a list of one.
+        limit: bytes at most, checked while reading.
+        announced: what `Content-Length` says, None without one.
+    """
+
+    def __init__(self, receive: Receive, *, limit: int, announced: int | None = None) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._announced = announced
+
+    async def read(self) -> bytes | bytearray:
+        """All of it.
+
+        Raises:
+            PayloadTooLarge: it is longer than allowed.
+            Disconnected: the client has gone in the middle of it.
+        """
+        if self._announced is not None and self._announced > self._limit:
+            raise self._too_large()
+        message = await self._receive()
+        first: bytes = message.get("body", b"")
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            if len(first) > self._limit:
+                raise self._too_large()
+            return first
+        body = bytearray()
+        async for chunk in self._chunks(message):
+            body += chunk
+        return body
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Its pieces as they come; raises as `read` does."""
+        if self._announced is not None and self._announced > self._limit:
+            raise self._too_large()
+        async for chunk in self._chunks(await self._receive()):
+            yield chunk
+
+    async def _chunks(self, message: Message) -> AsyncGenerator[bytes, None]:
+        size = 0
+        while True:
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            chunk: bytes = message.get("body", b"")
+            size += len(chunk)
+            if size > self._limit:
+                raise self._too_large()
+            if chunk:
+                yield chunk
+            if not message.get("more_body", False):
+                return
+            message = await self._receive()
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"the body is larger than {self._limit} bytes (`traffic.max_request_size`)")
+
+
+MULTIPART: Final = "multipart/form-data"
+URLENCODED: Final = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True)
+class Form:
+    """The parts of a form, in order; `close` drops the files among them."""
+
+    parts: list[tuple[str, Any]]
+
+    def close(self) -> None:
+        for _, part in self.parts:
+            if isinstance(part, Upload):
+                part.file.close()
+
+
+async def read_multipart(body: Body, content_type: str, limit: int) -> Form:
+    """The parts of a form with files: those as uploads, all else as JSON or, failing that, as text.
+
+    Args:
+        content_type: the whole header, which names the boundary.
+        limit: bytes of a part at most.
+
+    Raises:
+        BadInput: the body is not what its content type says.
+        PayloadTooLarge: it is longer than allowed.
+    """
+    try:
+        form = await _multipart(body, content_type, limit)
+    except (MultiPartException, FormParserError, ValueError, KeyError) as error:
+        raise BadInput(f"the form cannot be read: {getattr(error, 'message', error)}") from None
+    return Form([(name, _part(part)) for name, part in form.multi_items()])
+
+
+def urlencoded(raw: bytes | bytearray) -> Form:
+    """The fields of a form without files, each as JSON or, failing that, as text.
 
     Raises:
         BadInput: the body is not what its content type says.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type in _FORMS:
-        return await _form_fields(request, takes_lists)
-    body = await read_body(request.stream())
-    if not body:
-        return {}
     try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"the body is not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise BadInput(f"expected a JSON object with the parameters' names, found {type(fields).__name__}")
-    return fields
+        fields = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARTS)
+    except ValueError as error:
+        raise BadInput(f"the form cannot be read: {error}") from None
+    return Form([(name, text_field(value)) for name, value in fields])
 
 
-async def _form_fields(request: Request, takes_lists: frozenset[str]) -> dict[str, Any]:
-    fields: dict[str, list[Any]] = {}
+async def _multipart(body: Body, content_type: str, limit: int) -> FormData:
+    headers = Headers({"content-type": content_type})
+    end = b""
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        nonlocal end
+        async for chunk in body.chunks():
+            end = (end + chunk)[-_LONGEST_END:]
+            yield chunk
+
+    # The limit of the whole body is checked while it is read; a part may take all of it.
+    parser = MultiPartParser(
+        headers, chunks(), max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=limit
+    )
+    kept: list[object] = []
     try:
-        async with request.form() as form:
-            for name, part in form.multi_items():
-                value = await part.read() if isinstance(part, UploadFile) else _text_field(part)
-                fields.setdefault(name, []).append(value)
-    except (HTTPException, ValueError) as error:
-        raise BadInput(f"the form cannot be read: {getattr(error, 'detail', error)}") from None
+        form = await parser.parse()
+        # The parser takes a part that breaks off for none at all.
+        _, options = parse_options_header(content_type)
+        if b"--" + options.get(b"boundary", b"") + b"--" not in end:
+            raise BadInput("the form cannot be read: it breaks off before its last boundary")
+        kept = [part.file for _, part in form.multi_items() if isinstance(part, UploadFile)]
+        return form
+    finally:
+        # The parser closes them for errors of its own only: not for those of what it reads from, and not
+        # those of a part that has no end.
+        for file in parser._files_to_close_on_error:
+            if not any(file is one for one in kept):
+                file.close()
+
+
+def _part(part: UploadFile | str) -> Any:
+    if isinstance(part, str):
+        return text_field(part)
+    kind = (part.content_type or "").partition(";")[0].strip().lower() or None
+    return Upload(file=part.file, name=part.filename, content_type=kind)
+
+
+def fields_of(form: Form, list_fields: frozenset[str]) -> dict[str, Any]:
+    """A form's parts by name; those of one name, and those that are for a list, as a list."""
+    named: dict[str, list[Any]] = {}
+    for name, part in form.parts:
+        named.setdefault(name, []).append(part)
     return {
-        name: values
-        if len(values) > 1 or (name in takes_lists and not isinstance(values[0], list))
-        else values[0]
-        for name, values in fields.items()
+        name: parts
+        if len(parts) > 1 or (name in list_fields and not isinstance(parts[0], list))
+        else parts[0]
+        for name, parts in named.items()
     }
 
 
-def _text_field(text: str) -> Any:
+def text_field(text: str) -> Any:
+    """The value of a form's field: JSON where it is that, else the text itself."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return text
 
 
-def as_response(result: Any, signature: EndpointSignature) -> Response:
-    """What a public caller gets for an endpoint's result."""
-    if isinstance(result, Response):
-        return result
-    if isinstance(result, str):
-        return PlainTextResponse(result)
-    if isinstance(result, bytes):
-        return Response(result, media_type="text/plain")
-    image = getattr(sys.modules.get("PIL.Image"), "Image", None)
-    if image is not None and isinstance(result, image):
-        return _image_response(result)
-    body = signature.output.serializer.to_json(result, fallback=_json_value, warnings=False)
-    return Response(body, media_type="application/json")
-
-
-def _image_response(image: Any) -> Response:
-    file_format = image.format or "PNG"
-    buffer = io.BytesIO()
-    image.save(buffer, format=file_format)
-    extension = file_format.lower()
-    disposition = f'inline; filename="image.{extension}"'
-    return Response(
-        buffer.getvalue(), media_type=f"image/{extension}", headers={"content-disposition": disposition}
-    )
-
-
-def _json_value(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"a {type(value).__name__} cannot stand in a JSON response")
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")

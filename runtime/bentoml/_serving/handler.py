@@ -1,0 +1,355 @@
+"""One endpoint as an ASGI application: admitted, read, run, answered, and cut off when its time is over."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from bentoml import codec
+from bentoml._config import ServiceConfig
+from bentoml._context import Context, set_current_service
+from bentoml._endpoint import Endpoint
+from bentoml._serving.admission import UNCOUNTED, Admission
+from bentoml._serving.batching import Batcher
+from bentoml._serving.body import Body, Disconnected
+from bentoml._serving.exchange import Exchange, Observer
+from bentoml._serving.reading import Call, Reader, silence
+from bentoml._serving.reply import (
+    RawHeaders,
+    Reply,
+    as_json,
+    content_type,
+    is_slow,
+    refusal,
+    reply_for,
+    reply_to,
+    with_context,
+)
+from bentoml._serving.running import Place, Runner
+from bentoml._serving.schema import STREAM_TYPE
+from bentoml._serving.watch import Watch
+from bentoml._signature import Arguments, EndpointSignature
+from bentoml.exceptions import BentoMLException, DeadlineExceeded, TooManyRequests, UnservableException
+
+log = logging.getLogger("bentoml")
+
+_FRAME: Final = codec.MEDIA_TYPE.encode()
+_END: Final = object()
+_WITHOUT_BODY: Final = frozenset({204, 205, 304})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """What the endpoints of one application share.
+
+    Args:
+        runner: gives the runner, once the service's instance is there.
+        accepts_frames: whether other services of the graph depend on this one.
+        server: the value of the `Server` header.
+        state: what contexts share.
+    """
+
+    config: ServiceConfig
+    runner: Callable[[], Runner]
+    admission: Admission
+    observer: Observer
+    accepts_frames: bool
+    server: bytes
+    state: dict[str, Any]
+
+
+class Handler:
+    """Answers the requests of one endpoint."""
+
+    def __init__(
+        self, endpoint: Endpoint, signature: EndpointSignature, serving: Serving, *, path: str
+    ) -> None:
+        self.path = path
+        self._endpoint = endpoint
+        self._signature = signature
+        self._serving = serving
+        self._traffic = serving.config.traffic
+        self._reader = Reader(
+            signature, serving.config, accepts_frames=serving.accepts_frames, state=serving.state
+        )
+        self.largest_body = self._reader.largest_body
+        self._batcher = self._make_batcher() if endpoint.batchable else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = self._serving.observer.begin(scope, send, self.path)
+        if self._serving.admission.enter():
+            place = Place(self._serving.admission)
+            await self._answer_in_time(exchange, receive, self._traffic.timeout, place)
+            return
+        try:
+            await self._send(exchange, refusal(TooManyRequests("Too many requests")))
+        finally:
+            self._serving.observer.end(exchange)
+
+    async def answer_detached(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that nobody waits for: a task, which takes as long as it takes."""
+        exchange = self._serving.observer.begin(scope, send, self.path)
+        place, is_free = Place(UNCOUNTED), asyncio.Event()
+        try:
+            await self._answer_in_time(exchange, receive, None, place)
+        finally:
+            # A task that was cancelled is over when its thread is.
+            place.when_free(is_free.set)
+            await is_free.wait()
+
+    async def take_body(self, receive: Receive) -> bytes | bytearray:
+        """The body of a request that is to be answered later, within the time that an answer may take.
+
+        Raises:
+            BentoMLException: it has not come by then.
+            PayloadTooLarge: it is longer than allowed.
+            Disconnected: the client has gone in the middle of it.
+        """
+        body = Body(receive, limit=self.largest_body)
+        try:
+            return await asyncio.wait_for(body.read(), self._traffic.timeout)
+        except asyncio.TimeoutError:
+            raise _late(True, self._traffic.timeout) from None
+
+    async def check(self, scope: Scope, receive: Receive) -> None:
+        """Read a request as if it were to be answered.
+
+        Raises:
+            BentoMLException: what it would be refused for.
+        """
+        exchange = self._serving.observer.begin(scope, _send_nothing, self.path)
+        call = Call()
+        try:
+            await self._reader.read(call, exchange, self._body(exchange, receive))
+        finally:
+            call.close()
+            self._serving.observer.forget(exchange)
+
+    async def _answer_in_time(
+        self, exchange: Exchange, receive: Receive, timeout_s: float | None, place: Place
+    ) -> None:
+        watch = Watch(receive, timeout_s)
+        call = Call()
+        try:
+            await self._answer(exchange, call, self._body(exchange, receive), watch, place)
+        except asyncio.CancelledError as error:
+            exchange.error = error
+            if watch.takes():
+                await self._cut_off(exchange, watch)
+            elif watch.is_nobodys():
+                await self._fail(exchange, error)
+            else:
+                raise
+        finally:
+            watch.close()
+            place.give_back()
+            self._serving.observer.end(exchange)
+            # A method that runs on in its thread may still use the request's folder.
+            place.when_free(call.close)
+
+    def _body(self, exchange: Exchange, receive: Receive) -> Body:
+        return Body(receive, limit=self.largest_body, announced=exchange.request_length)
+
+    async def _answer(self, exchange: Exchange, call: Call, body: Body, watch: Watch, place: Place) -> None:
+        try:
+            await self._reader.read(call, exchange, body)
+            watch.body_was_read()
+            if self._endpoint.is_stream:
+                await self._stream(exchange, call, watch, place)
+            else:
+                reply = await self._reply(call, place)
+                # Before the response is out: who waits for this place must find it free by then.
+                place.give_back()
+                await self._send_in_time(exchange, reply, watch)
+        except Disconnected as error:
+            exchange.error = error
+            return
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a method raises becomes a response
+            place.give_back()
+            await self._fail(exchange, error)
+        background = call.context.response.background if call.context is not None else None
+        if background is not None:
+            # The response is out, and counted: nobody waits for this, and nothing cuts it off.
+            self._finish(exchange, watch)
+            await _run(background)
+
+    async def _fail(self, exchange: Exchange, error: BaseException) -> None:
+        """Answer with an error, or where the response has begun already, end it without its end."""
+        exchange.error = error
+        reply = reply_for(error, f"POST {self.path}")
+        if not exchange.status:
+            await self._send(exchange, reply)
+
+    def _finish(self, exchange: Exchange, watch: Watch) -> None:
+        watch.close()
+        self._serving.observer.end(exchange)
+
+    async def _reply(self, call: Call, place: Place) -> Reply | Response:
+        make = functools.partial(self._made, call)
+        if self._batcher is None:
+            arguments = self._signature.with_context(call.arguments, call.context)
+            runner = self._serving.runner()
+            if not self._endpoint.is_async:
+                return await runner.run(self._endpoint, arguments, place, make)
+            result = await runner.run(self._endpoint, arguments, place, _itself)
+        else:
+            [batch] = call.arguments.positional or call.arguments.keywords.values()
+            result = await self._batcher.submit(batch)
+        return await asyncio.to_thread(make, result) if is_slow(result) else make(result)
+
+    def _made(self, call: Call, result: Any) -> Reply | Response:
+        if call.is_frame:
+            return Reply(200, _FRAME, b"".join(codec.encode(result)))
+        reply = reply_to(result, self._signature)
+        if call.context is not None and self._signature.context is not None:
+            return with_context(reply, call.context.response, is_own=reply is result)
+        return reply
+
+    def _make_batcher(self) -> Batcher:
+        async def run(batch: Any) -> Any:
+            runner = self._serving.runner()
+            set_current_service(runner.instance)  # the context of a batch is that of no request
+            context = self._reader.context_of_nobody()
+            try:
+                arguments = self._signature.with_context(Arguments((batch,), {}), context)
+                # The callers hold places of their own.
+                return await runner.run(self._endpoint, arguments, Place(UNCOUNTED), _itself)
+            finally:
+                context.close()
+
+        return Batcher(
+            call=run,
+            batch_dim=self._endpoint.batch_dim,
+            max_batch_size=self._endpoint.max_batch_size,
+            max_latency_ms=self._endpoint.max_latency_ms,
+            can_cancel=self._endpoint.is_async,
+            observe=lambda size: self._serving.observer.batch(self._endpoint.name, size),
+        )
+
+    async def _stream(self, exchange: Exchange, call: Call, watch: Watch, place: Place) -> None:
+        if call.is_frame:
+            raise UnservableException("streams between services are not served yet")
+        arguments = self._signature.with_context(call.arguments, call.context)
+        items = self._serving.runner().stream(self._endpoint, arguments, place)
+        try:
+            # The first item comes before the headers, so that an error until then has a status of its own.
+            first = await anext(items, _END)
+            await self._send_stream(exchange, call.context, first, items, watch)
+        finally:
+            await items.aclose()
+
+    async def _send_stream(
+        self,
+        exchange: Exchange,
+        context: Context | None,
+        item: Any,
+        items: AsyncGenerator[Any, None],
+        watch: Watch,
+    ) -> None:
+        reply = Reply(200, content_type(self._signature.media_type or STREAM_TYPE), b"")
+        if context is not None:
+            with_context(reply, context.response, is_own=False)
+        await self._start(exchange, reply)
+        while item is not _END:
+            self._allow_another(watch)
+            chunk = self._chunk(item)
+            await exchange.send({"type": "http.response.body", "body": chunk, "more_body": True})
+            item = await anext(items, _END)
+        await exchange.send({"type": "http.response.body", "body": b""})
+
+    def _allow_another(self, watch: Watch) -> None:
+        """Give a response that comes in pieces the time for its next one."""
+        item_s = self._traffic.item_timeout or self._traffic.timeout
+        total_s = self._traffic.total_timeout
+        if total_s is not None:
+            left_s = watch.begun + total_s - asyncio.get_running_loop().time()
+            if left_s < item_s:
+                watch.allow(left_s, "total_timeout")
+                return
+        watch.allow(item_s, "item_timeout" if self._traffic.item_timeout else "timeout")
+
+    def _chunk(self, item: Any) -> bytes:
+        if isinstance(item, str):
+            return item.encode()
+        if isinstance(item, bytes | bytearray | memoryview):
+            return bytes(item)
+        return as_json(item, self._signature) + b"\n"
+
+    async def _send_in_time(self, exchange: Exchange, reply: Reply | Response, watch: Watch) -> None:
+        """Send a response, each piece of which has the time of an item of a stream."""
+        self._allow_another(watch)
+        if not isinstance(reply, Response):
+            await self._send(exchange, reply)
+            return
+
+        async def send(message: Message) -> None:
+            self._allow_another(watch)
+            await exchange.watched_send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                self._finish(exchange, watch)  # what it does after that is done in the background
+
+        reply.raw_headers.extend(self._own_headers(exchange))
+        await reply(exchange.scope, silence, send)
+
+    async def _send(self, exchange: Exchange, reply: Reply) -> None:
+        has_body = reply.status >= 200 and reply.status not in _WITHOUT_BODY
+        length = [(b"content-length", b"%d" % len(reply.body))] if has_body else []
+        await self._start(exchange, reply, length, has_body=has_body)
+        await exchange.send({"type": "http.response.body", "body": reply.body if has_body else b""})
+
+    async def _start(
+        self, exchange: Exchange, reply: Reply, more: RawHeaders | None = None, *, has_body: bool = True
+    ) -> None:
+        headers = [*self._own_headers(exchange), *reply.headers]
+        if has_body:
+            headers.append((b"content-type", reply.content_type))
+        if more is not None:
+            headers += more
+        exchange.status, exchange.response_headers = reply.status, headers
+        await exchange.send({"type": "http.response.start", "status": reply.status, "headers": headers})
+
+    def _own_headers(self, exchange: Exchange) -> RawHeaders:
+        trace = exchange.span.context
+        headers = [(b"server", self._serving.server), (b"x-bentoml-request-id", trace.span_id.encode())]
+        if self._serving.config.http.response.trace_id:
+            headers.append((b"x-bentoml-trace-id", trace.trace_id.encode()))
+        return headers
+
+    async def _cut_off(self, exchange: Exchange, watch: Watch) -> None:
+        """Answer a request whose time is over, if that is still possible; without a client, nothing is."""
+        if watch.reason == "gone":
+            exchange.error = Disconnected()
+            return
+        limit, seconds = watch.limit
+        if exchange.status:
+            log.warning("POST %s: its response was cut off: `traffic.%s` is over", self.path, limit)
+            exchange.error = DeadlineExceeded(f"`traffic.{limit}` is over")
+        else:
+            await self._fail(exchange, _late(watch.waits_for_body, seconds))
+
+
+def _late(waits_for_body: bool, seconds: float) -> BentoMLException:
+    if waits_for_body:
+        return BentoMLException(f"the body did not come within {seconds} seconds", error_code=408)
+    return DeadlineExceeded(f"Not able to process the request in {seconds} seconds")
+
+
+def _itself(result: Any) -> Any:
+    return result
+
+
+async def _send_nothing(message: Message) -> None:
+    """The `send` of a request that is only checked."""
+
+
+async def _run(background: Callable[[], Any]) -> None:
+    result = background()
+    if asyncio.iscoroutine(result):
+        await result
