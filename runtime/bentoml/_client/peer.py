@@ -11,14 +11,14 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from bentoml import codec
-from bentoml._dependency import Dependency
+from bentoml._client.response import error_words
 from bentoml._endpoint import Endpoint
-from bentoml._environment import peer_addresses, peer_variable
+from bentoml._environment import peer_variable
 from bentoml._service import Service
 from bentoml._signature import EndpointSignature
+from bentoml._trace import outgoing_headers
 from bentoml.exceptions import (
     BadInput,
-    BentoMLConfigException,
     DeadlineExceeded,
     RemoteException,
     ServiceUnavailable,
@@ -54,6 +54,9 @@ class Peer:
         channel, route = self._channel, endpoint.route
         result = _ResultType(endpoint, self._service.name)
 
+        if endpoint.is_stream:
+            return _refuse_stream(endpoint), _refuse_stream(endpoint)
+
         async def call_async(*args: Any, **kwargs: Any) -> Any:
             return result.of(await channel.call(route, args, kwargs))
 
@@ -70,6 +73,13 @@ class Peer:
 
     def __repr__(self) -> str:
         return f"<Peer {self._service.name} at {self._channel.address}>"
+
+
+def _refuse_stream(endpoint: Endpoint) -> Callable[..., Any]:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise UnservableException(f"{endpoint.name} streams, and streams between services are not served yet")
+
+    return refuse
 
 
 class _ResultType:
@@ -115,7 +125,7 @@ class _Channel:
     async def call(self, route: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         body = b"".join(codec.encode([list(args), kwargs]))
         try:
-            response = await self._client.post(route, content=body)
+            response = await self._client.post(route, content=body, headers=outgoing_headers())
         except httpx.HTTPError as error:
             raise self._failure(error, route) from error
         return self._result(response, route)
@@ -123,7 +133,7 @@ class _Channel:
     def call_blocking(self, route: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         body = b"".join(codec.encode([list(args), kwargs]))
         try:
-            response = self._blocking_client.post(route, content=body)
+            response = self._blocking_client.post(route, content=body, headers=outgoing_headers())
         except httpx.HTTPError as error:
             raise self._failure(error, route) from error
         return self._result(response, route)
@@ -135,7 +145,7 @@ class _Channel:
                 return codec.decode(bytearray(response.content))
             except BadInput as error:
                 raise RemoteException(f"{self._service}{route}: its answer: {error}") from None
-        raise exception_for(response.status_code, f"{self._service}{route}: {_error_text(response)}")
+        raise exception_for(response.status_code, f"{self._service}{route}: {error_words(response.content)}")
 
     def _failure(self, error: httpx.HTTPError, route: str) -> Exception:
         where = f"{self._service} at {self.address} ({peer_variable(self._service)})"
@@ -150,61 +160,6 @@ class _Channel:
         self._blocking_client.close()
 
 
-def _error_text(response: httpx.Response) -> str:
-    try:
-        document = response.json()
-    except ValueError:
-        return response.text[:1000]
-    match document:
-        case {"error": str(error), "detail": [*problems]}:
-            return error + "".join(f"; {_problem_text(problem)}" for problem in problems)
-        case {"error": str(error)}:
-            return error
-    return str(document)
-
-
-def _problem_text(problem: Any) -> str:
-    match problem:
-        case {"loc": [*path], "msg": str(message)}:
-            return f"{'.'.join(str(part) for part in path)}: {message}"
-    return str(problem)
-
-
-def connect_peers(service: Service[Any], timeout_s: float, environ: Mapping[str, str]) -> dict[str, Peer]:
-    """A client for each dependency of `service`, by attribute; one client for each peer.
-
-    Raises:
-        BentoMLConfigException: names every variable that holds no address.
-    """
-    clients: dict[str, Peer] = {}
-    peers: dict[str, Peer] = {}
-    missing: list[str] = []
-    for attribute, dependency in service.dependencies.items():
-        on = _inside(service, dependency)
-        addresses = peer_addresses(on.name, environ)
-        if not addresses:
-            missing.append(f"{peer_variable(on.name)} (for `{service.name}.{attribute}`)")
-            continue
-        if on.name not in clients:
-            clients[on.name] = Peer(on, addresses[0], timeout_s)
-        peers[attribute] = clients[on.name]
-    if missing:
-        raise BentoMLConfigException(
-            f"{service.name} does not know where its peers are; set {', '.join(missing)} to `http://host:port`"
-        )
-    return peers
-
-
-async def close_peers(peers: Mapping[str, Peer]) -> None:
-    """Close the connections to peers. Not a method of theirs, since an endpoint may have any name."""
-    for channel in {peer._channel for peer in peers.values()}:
-        await channel.close()
-
-
-def _inside(service: Service[Any], dependency: Dependency) -> Service[Any]:
-    if dependency.on is None or dependency.edge.is_external:
-        raise UnservableException(
-            f"{service.name}.{dependency.attribute}: external dependencies ({dependency.edge}) "
-            "are not served yet"
-        )
-    return dependency.on
+async def close_peer(peer: Peer) -> None:
+    """Close the connections to a peer. Not a method of its own, since an endpoint may have any name."""
+    await peer._channel.close()

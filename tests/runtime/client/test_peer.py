@@ -12,7 +12,7 @@ from tests.runtime.conftest import service_of
 
 import bentoml
 from bentoml import codec
-from bentoml._client.peer import Peer, close_peers, connect_peers
+from bentoml._client.dependencies import AnyPeer, close_peers, connect_peers
 from bentoml.exceptions import (
     BentoMLException,
     DeadlineExceeded,
@@ -20,7 +20,6 @@ from bentoml.exceptions import (
     NotFound,
     RemoteException,
     ServiceUnavailable,
-    UnservableException,
 )
 
 
@@ -61,7 +60,7 @@ Answer = Callable[[str, Any], tuple[int, str, bytes]]
 def leaf() -> Iterator[Callable[[Answer], Any]]:
     """Makes a client of a peer that answers as the test says, by path and decoded frame."""
     servers: list[ThreadingHTTPServer] = []
-    peers: dict[str, Peer] = {}
+    peers: dict[str, AnyPeer] = {}
 
     def serve(answer: Answer, timeout_s: float = 10.0) -> Any:
         class Handler(BaseHTTPRequestHandler):
@@ -82,7 +81,7 @@ def leaf() -> Iterator[Callable[[Answer], Any]]:
         threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         servers.append(server)
         environ = {"BENTOML_PEER_LEAF": f"http://127.0.0.1:{server.server_port}"}
-        peers.update(connect_peers(service_of(Top), timeout_s, environ))
+        peers.update(connect_peers(service_of(Top), service_of(Top).dependencies, timeout_s, environ))
         return peers["leaf"]
 
     yield serve
@@ -161,7 +160,9 @@ def test_an_attribute_that_is_no_endpoint_is_told_with_those_that_are(leaf: Call
 
 
 def test_dependencies_on_one_service_share_a_client() -> None:
-    peers = connect_peers(service_of(Top), 1.0, {"BENTOML_PEER_LEAF": "http://leaf:3000"})
+    peers = connect_peers(
+        service_of(Top), service_of(Top).dependencies, 1.0, {"BENTOML_PEER_LEAF": "http://leaf:3000"}
+    )
 
     assert peers["leaf"] is peers["same"]
     asyncio.run(close_peers(peers))
@@ -178,7 +179,7 @@ def test_dependencies_on_one_service_share_a_client() -> None:
             "Leaf/double: 1 validation error for Input; x.0: too small",
         ),
         (404, b"Not Found", NotFound, "Leaf/double: Not Found"),
-        (404, b'{"detail": "Not Found"}', NotFound, "Leaf/double: {'detail': 'Not Found'}"),
+        (404, b'{"detail": "Not Found"}', NotFound, "Leaf/double: Not Found"),
         (415, b'{"error": "no frames"}', BentoMLException, "Leaf/double: no frames"),
         (499, b"[1]", BentoMLException, "Leaf/double: [1]"),
         (500, b'{"error": "look at the log"}', RemoteException, "Leaf/double: look at the log"),
@@ -214,7 +215,9 @@ def test_an_answer_that_is_no_frame_is_the_peers_failure(
 @pytest.mark.parametrize("method", ["double", "double_later"])
 def test_a_peer_that_is_not_there_is_named_with_its_variable(method: str) -> None:
     # Port 9 is for discarding; nothing listens there.
-    peers = connect_peers(service_of(Top), 10.0, {"BENTOML_PEER_LEAF": "http://127.0.0.1:9"})
+    peers = connect_peers(
+        service_of(Top), service_of(Top).dependencies, 10.0, {"BENTOML_PEER_LEAF": "http://127.0.0.1:9"}
+    )
 
     async def call() -> None:
         try:
@@ -250,14 +253,3 @@ def test_a_peer_that_hangs_up_is_named(leaf: Callable[[Answer], Any]) -> None:
     peer = leaf(hang_up)
     with pytest.raises(RemoteException, match=r"\(BENTOML_PEER_LEAF\) ended the connection during /double: "):
         peer.double(1)
-
-
-def test_an_external_dependency_is_not_served_yet() -> None:
-    @bentoml.service
-    class Shop:
-        iris = bentoml.depends(url="http://iris")
-
-    with pytest.raises(
-        UnservableException, match=r"Shop\.iris: external dependencies \(http://iris\) are not"
-    ):
-        connect_peers(service_of(Shop), 1.0, {})
