@@ -10,7 +10,7 @@ from pathlib import Path
 from bentoml import _environment as environment
 from bentoml._loader import load_service
 from bentoml._logging import configure_logging
-from bentoml.exceptions import ImportServiceError
+from bentoml._process.failure import reason
 
 log = logging.getLogger("bentoml")
 
@@ -26,9 +26,13 @@ def main(target: str, project: str) -> int:
             service = load_service(
                 target, project=Path(project), absent=environment.names(environment.ABSENT_MODULES)
             )
-            description.write(environment.declared_text(service.name, service.config))
-        except ImportServiceError as error:
-            log.error("%s", error)
+            description.write(
+                environment.declared_text(
+                    service.name, service.config, runs_command=service.has_custom_command()
+                )
+            )
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a project does while it is imported
+            log.error("the service cannot be imported: %s", reason(error, Path(project)))
             return 1
     return 0
 

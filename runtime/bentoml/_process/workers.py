@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from bentoml._config import ServiceConfig
@@ -15,6 +14,11 @@ from bentoml.exceptions import BentoMLConfigException
 
 # Read once by numerical libraries when they load; each worker would otherwise start a thread per core.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+_HEAD = ("worker", "wants", "would get")
+
+# Where one of these is set, whoever set it deals out the GPUs.
+_GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "BENTOML_DISABLE_GPU_ALLOCATION")
 
 
 @dataclass(frozen=True)
@@ -25,63 +29,64 @@ class WorkerPlan:
     environ: Mapping[str, str]
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkerTask:
-    """What the supervisor tells a worker, as JSON on its command line.
-
-    Args:
-        target: `module:Class` of the service.
-        config: the service's configuration, its layers merged.
-        socket: file descriptor of the bound public port.
-        reports: file descriptor of the pipe on which the worker reports its state.
-        grace_s: how long running requests may go on once the worker is told to stop.
-    """
-
-    target: str
-    service: str
-    config: dict[str, object]
-    project: str
-    index: int
-    workers: int
-    socket: int
-    reports: int
-    grace_s: int
-
-    def as_argument(self) -> str:
-        return json.dumps(asdict(self))
-
-
 def plan_workers(
-    config: ServiceConfig, *, cpu_count: int, gpu_count: int, environ: Mapping[str, str] = os.environ
+    config: ServiceConfig,
+    *,
+    cpu_count: int,
+    gpu_count: int,
+    runs_command: bool = False,
+    environ: Mapping[str, str] = os.environ,
 ) -> tuple[WorkerPlan, ...]:
     """One plan for each worker that the configuration asks for.
+
+    Args:
+        runs_command: whether an external HTTP server answers for the service, so that workers only pass on.
 
     Raises:
         BentoMLConfigException: the workers want more GPUs than there are; not raised where there are none.
     """
-    devices = _devices(config, cpu_count)
-    threads = str(max(1, cpu_count // len(devices)))
+    wanted = _wanted_gpus(config, cpu_count, runs_command=runs_command)
+    threads = str(max(1, cpu_count // len(wanted)))
     variables = {name: threads for name in _THREAD_VARIABLES if name not in environ}
-    if not gpu_count or "CUDA_VISIBLE_DEVICES" in environ:
-        return tuple(WorkerPlan(index, variables) for index in range(len(devices)))
-    wanted = max(own.stop for own in devices)
-    if wanted > gpu_count:
-        assignment = "; ".join(f"worker {i} takes {_listed(own) or 'none'}" for i, own in enumerate(devices))
-        raise BentoMLConfigException(
-            f"the workers want {wanted} GPUs, this machine has {gpu_count}: {assignment}"
-        )
+    is_dealt_elsewhere = any(name in environ for name in _GPU_VARIABLES)
+    if not gpu_count or is_dealt_elsewhere or config.workers == "cpu_count":
+        return tuple(WorkerPlan(index, variables) for index in range(len(wanted)))
+    # Workers that were given as a number are alike, and have one assignment together.
+    is_listed = isinstance(config.workers, tuple) and bool(config.workers)
+    devices = _dealt(wanted) if is_listed else _dealt(wanted[:1]) * len(wanted)
+    if max(own.stop for own in devices) > gpu_count:
+        raise BentoMLConfigException(_shortage(wanted, devices, gpu_count, is_shared=not is_listed))
     return tuple(
         WorkerPlan(index, {**variables, "CUDA_VISIBLE_DEVICES": _listed(own)} if own else variables)
         for index, own in enumerate(devices)
     )
 
 
-def _devices(config: ServiceConfig, cpu_count: int) -> list[range]:
-    """The GPUs of each worker, by number. Those given as a number share one assignment."""
-    shared = _dealt([config.resources.gpu or 0])
+def _wanted_gpus(config: ServiceConfig, cpu_count: int, *, runs_command: bool) -> list[float]:
+    """The GPUs that each worker wants."""
+    each = config.resources.gpu or 0
     if isinstance(config.workers, tuple):
-        return _dealt([worker.gpu or 0 for worker in config.workers]) or shared
-    return shared * (cpu_count if config.workers == "cpu_count" else config.workers)
+        return [worker.gpu or 0 for worker in config.workers] or [each]
+    if config.workers == "cpu_count":
+        return [each] * cpu_count
+    if runs_command and "workers" not in config.model_fields_set:
+        return [each] * min(16, max(1, cpu_count // 2))
+    return [each] * config.workers
+
+
+def _shortage(wanted: Sequence[float], devices: Sequence[range], gpu_count: int, *, is_shared: bool) -> str:
+    """Who wants what, as a table."""
+    rows = [
+        (str(index), f"{share:g}" if share else "none", _listed(own))
+        for index, (share, own) in enumerate(zip(wanted, devices, strict=True))
+    ]
+    if is_shared and len(rows) > 1:
+        rows = [("all", *rows[0][1:])]
+    lines = [f"  {worker:<6}  {wants:<5}  {gets}" for worker, wants, gets in [_HEAD, *rows]]
+    total = max(own.stop for own in devices)
+    return "\n".join(
+        [f"the workers want {total} GPUs, this machine has {gpu_count}:", *map(str.rstrip, lines)]
+    )
 
 
 def _dealt(shares: Sequence[float]) -> list[range]:

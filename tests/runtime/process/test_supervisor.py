@@ -13,16 +13,21 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
-from tests.runtime.conftest import ServiceProcess, Start, free_port, is_alive, until
+from tests.runtime.conftest import DEADLINE_S, ServiceProcess, Start, free_port, is_alive, until
 
 from bentoml import _environment as environment
 from bentoml import codec
 
 SERVICE = """
+    import asyncio
     import os
+    import sys
+    import threading
     import time
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     import bentoml
@@ -87,10 +92,93 @@ SERVICE = """
             wait_for("finish")
             return os.getpid()
 
+    @bentoml.service(traffic={"timeout": 1})
+    class Stuck:
+        @bentoml.api
+        def pid(self) -> int:
+            return os.getpid()
+
+        @bentoml.api
+        async def work(self) -> None:
+            Path("started").touch()
+            wait_for("finish")
+
+    @bentoml.service(traffic={"max_concurrency": 2}, threads=3, workers=2)
+    class Limited:
+        @bentoml.api
+        def work(self) -> str:
+            Path(f"started-{threading.get_ident()}-{os.getpid()}").touch()
+            wait_for("finish")
+            return "finished"
+
+    @bentoml.service
+    class Stream:
+        @bentoml.api
+        async def work(self) -> AsyncIterator[str]:
+            yield "begun "
+            Path("started").touch()
+            while not Path("finish").exists():
+                await asyncio.sleep(0.01)
+            yield "finished"
+
+    @bentoml.service(threads=2)
+    class Endless:
+        @bentoml.api
+        async def on_the_loop(self) -> None:
+            Path("started-on-the-loop").touch()
+            await asyncio.sleep(100)
+
+        @bentoml.api
+        def in_a_thread(self) -> None:
+            Path("started-in-a-thread").touch()
+            time.sleep(100)
+
+        @bentoml.api
+        async def in_a_thread_of_the_loop(self) -> None:
+            Path("started-in-a-thread-of-the-loop").touch()
+            await asyncio.to_thread(time.sleep, 100)
+
+        @bentoml.on_shutdown
+        def forget(self):
+            time.sleep(3)  # as long as it may, where the grace period is short
+            Path("forgotten").touch()
+
+    @bentoml.service(workers=3)
+    class Deployed:
+        @bentoml.on_deployment
+        def prepare():
+            with open("order", "a") as file:
+                print("prepared", file=file)
+
+        def __init__(self):
+            with open("order", "a") as file:
+                print("made", file=file)
+
+    @bentoml.service
+    class Fragile:
+        def __init__(self):
+            if Path("no-weights").exists():
+                raise ValueError("no weights")
+
+        @bentoml.api
+        def pid(self) -> int:
+            return os.getpid()
+
     @bentoml.service(workers=2)
     class Broken:
         def __init__(self):
             raise ValueError("no weights")
+
+    @bentoml.service
+    class Regretful:
+        @bentoml.on_shutdown
+        def forget(self):
+            raise ValueError("too late")
+
+    @bentoml.service
+    class Leaving:
+        def __init__(self):
+            sys.exit("no licence")
 """
 
 
@@ -134,7 +222,7 @@ def test_an_array_crosses_to_a_peer_and_back(graph: dict[str, ServiceProcess]) -
 def test_what_a_peer_refuses_is_refused_to_the_caller(graph: dict[str, ServiceProcess]) -> None:
     response = graph["Top"].post("/refuse")
 
-    assert (response.status_code, response.json()) == (404, {"error": "Leaf/refuse: no such flower"})
+    assert (response.status_code, response.json()["error"]) == (404, "Leaf/refuse: no such flower")
 
 
 def test_frames_are_taken_from_peers_only(graph: dict[str, ServiceProcess]) -> None:
@@ -173,6 +261,87 @@ def test_a_worker_that_is_killed_is_replaced(graph: dict[str, ServiceProcess]) -
     until(lambda: leaf.probe("/readyz") == 200, "ready again")
     assert leaf.post("/pid").json() != killed
     assert top.post("/ask", json={"x": 1}).status_code == 200
+
+
+def test_the_callers_of_a_worker_that_is_killed_hear_of_it_at_once(project: Path, start: Start) -> None:
+    service = start("service:Blocking").wait_until_ready()
+    (worker,) = service.processes() - {service.process.pid}
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        response = threads.submit(service.post, "/work")
+        until((project / "started").exists, "the request runs")
+        os.kill(worker, signal.SIGKILL)
+
+        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+            response.result()
+
+
+def test_without_a_worker_connections_are_refused_and_those_that_wait_are_ended(
+    project: Path, start: Start
+) -> None:
+    (project / "begin").touch()
+    service = start("service:Slow").wait_until_ready()
+    (worker,) = service.processes() - {service.process.pid}
+    (project / "begin").unlink()
+    os.kill(worker, signal.SIGSTOP)
+    with socket.create_connection(("127.0.0.1", service.port)) as waiting:
+        os.kill(worker, signal.SIGKILL)
+
+        assert received(waiting) == b""
+    until(service.refuses, "connections are refused")
+    (project / "begin").touch()
+    service.wait_until_ready()
+    assert not service.refuses()
+
+
+def received(connection: socket.socket) -> bytes:
+    """What comes before the connection's end, however that comes."""
+    connection.settimeout(DEADLINE_S)
+    try:
+        return connection.recv(1 << 16)
+    except ConnectionResetError:
+        return b""
+
+
+def test_all_workers_together_run_as_many_calls_as_the_configuration_says(
+    project: Path, start: Start
+) -> None:
+    service = start("service:Limited")
+    until(lambda: "(2 of 2 workers)" in service.log, "both are ready")
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        running = [threads.submit(service.post, "/work") for _ in range(2)]
+        until(lambda: len(list(project.glob("started-*"))) == 2, "two calls run")
+
+        assert [service.post("/work").status_code for _ in range(8)] == [429] * 8
+        (project / "finish").touch()
+        assert [response.result().text for response in running] == ["finished"] * 2
+
+
+def test_a_deployments_hook_runs_once_before_any_instance_is_made(project: Path, start: Start) -> None:
+    service = start("service:Deployed")
+
+    until(lambda: "(3 of 3 workers)" in service.log, "all are ready")
+    assert (project / "order").read_text().split() == ["prepared", "made", "made", "made"]
+
+
+def test_the_metrics_of_all_workers_add_up_and_outlive_them(project: Path, start: Start) -> None:
+    service = start("service:Limited")
+    until(lambda: "(2 of 2 workers)" in service.log, "both are ready")
+    (project / "finish").touch()
+    for _ in range(20):
+        service.post("/work")
+    until(lambda: counted(service) == 20, "all requests are counted")
+    for path in list(project.glob("started-*"))[:1]:
+        os.kill(int(path.name.rpartition("-")[2]), signal.SIGKILL)
+
+    until(lambda: service.log.count("(2 of 2 workers)") == 2, "both are ready again")
+    assert counted(service) == 20
+
+
+def counted(service: ServiceProcess) -> float:
+    """How many requests to `/work` the management port tells of."""
+    text = httpx.get(f"http://127.0.0.1:{service.management_port}/metrics", trust_env=False).text
+    lines = [line for line in text.splitlines() if line.startswith("bentoml_service_request_total{")]
+    return sum(float(line.split()[-1]) for line in lines if 'endpoint="/work"' in line)
 
 
 def test_connections_are_refused_until_the_service_is_ready(project: Path, start: Start) -> None:
@@ -232,6 +401,149 @@ def test_a_running_request_is_finished_before_the_end(project: Path, start: Star
         assert (response.result().text, service.wait()) == ("finished", 0)
 
 
+def test_a_stream_that_runs_is_finished_before_the_end(project: Path, start: Start) -> None:
+    service = start("service:Stream").wait_until_ready()
+    with httpx.stream("POST", f"{service.address}/work", trust_env=False, timeout=DEADLINE_S) as response:
+        until((project / "started").exists, "the stream runs")
+        service.process.terminate()
+        until(lambda: service.probe("/readyz") == 503 and service.refuses(), "no more requests are wanted")
+        (project / "finish").touch()
+
+        assert ("".join(response.iter_text()), service.wait()) == ("begun finished", 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_finishes_a_request_is_waited_for_however_it_was_told_to_stop(
+    project: Path, start: Start, number: int
+) -> None:
+    """A terminal's Ctrl-C reaches all processes, and then comes from the supervisor again."""
+    (project / "begin").touch()
+    service = start("service:Slow").wait_until_ready()
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        response = threads.submit(service.post, "/work")
+        until((project / "started").exists, "the request runs")
+        os.killpg(service.process.pid, number)
+        until(lambda: service.probe("/readyz") == 503 and service.refuses(), "no more requests are wanted")
+        (project / "finish").touch()
+
+        assert (response.result().text, service.wait()) == ("finished", 0)
+
+
+ENDLESS = ("on_the_loop", "in_a_thread", "in_a_thread_of_the_loop")
+
+# How long the grace period is, is asked of nobody; this says that it is short.
+WITH_SHORT_GRACE = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from bentoml._config import load_config
+from bentoml._logging import configure_logging
+from bentoml._process.supervisor import Supervisor
+from bentoml._process.task import ServiceTask
+from bentoml._process.workers import plan_workers
+
+config = load_config("Endless", {"threads": 2, "traffic": {"timeout": 100}})
+task = ServiceTask(
+    target="service:Endless", service="Endless", config=config,
+    declared={"threads": 2, "traffic": {"timeout": 100}}, project=Path.cwd(),
+    workers=plan_workers(config, cpu_count=1, gpu_count=0, environ={}),
+    host="127.0.0.1", port=PORT, management_port=MANAGEMENT_PORT,
+)
+
+async def call(name):
+    reader, writer = await asyncio.open_connection("127.0.0.1", task.port)
+    head = f"POST /{name} HTTP/1.1\\r\\nhost: service\\r\\ncontent-length: 0\\r\\n\\r\\n"
+    writer.write(head.encode())
+    await reader.read()
+    writer.close()
+
+async def main():
+    configure_logging("Endless")
+    supervisor = Supervisor(task, grace_s=6.0)
+    running = asyncio.create_task(supervisor.run())
+    await asyncio.sleep(0)
+    while not supervisor.is_ready:
+        await asyncio.sleep(0.01)
+    calls = [asyncio.create_task(call(name)) for name in NAMES]
+    while len(list(Path.cwd().glob("started-*"))) < len(calls):
+        await asyncio.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+    code = await running
+    await asyncio.wait(calls)
+    Path("code").write_text(str(code))
+
+asyncio.run(main())
+"""
+
+
+def test_requests_that_outlast_the_grace_period_are_cut_off_in_time_for_what_comes_after_them(
+    project: Path,
+) -> None:
+    program = WITH_SHORT_GRACE.replace("=PORT", f"={free_port()}").replace("NAMES", str(ENDLESS))
+    program = program.replace("=MANAGEMENT_PORT", f"={free_port()}")
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=project, capture_output=True, text=True, check=False
+    )
+
+    assert ((project / "code").read_text(), (project / "forgotten").exists()) == ("0", True), ended.stderr
+    assert "is killed" not in ended.stderr
+
+
+def test_a_second_sigterm_lets_a_running_request_finish_too(project: Path, start: Start) -> None:
+    (project / "begin").touch()
+    service = start("service:Slow").wait_until_ready()
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        response = threads.submit(service.post, "/work")
+        until((project / "started").exists, "the request runs")
+        service.process.terminate()
+        until(lambda: service.probe("/readyz") == 503 and service.refuses(), "no more requests are wanted")
+        service.process.terminate()
+        assert service.probe("/readyz") == 503  # so that it has heard it
+        (project / "finish").touch()
+
+        assert (response.result().text, service.wait()) == ("finished", 0)
+    assert "cut off" not in service.log
+
+
+def test_a_second_ctrl_c_cuts_requests_off_and_nothing_else(project: Path, start: Start) -> None:
+    service = start("service:Endless").wait_until_ready()
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        threads.submit(service.post, "/on_the_loop")
+        until((project / "started-on-the-loop").exists, "the request runs")
+        service.process.send_signal(signal.SIGINT)
+        until(lambda: service.probe("/readyz") == 503 and service.refuses(), "it has been told to stop")
+        service.process.send_signal(signal.SIGINT)
+
+        assert service.wait() == 0
+    assert (project / "forgotten").exists()
+    assert "requests that still run are cut off\n" in service.log
+    assert "timeout graceful shutdown exceeded" not in service.log  # that would have been the first one's
+
+
+def test_a_worker_whose_loop_is_stuck_is_replaced_and_its_stacks_are_told(
+    project: Path, start: Start
+) -> None:
+    service = start("service:Stuck", "--stuck-margin", "2").wait_until_ready()
+    stuck = service.post("/pid").json()
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        threads.submit(service.post, "/work")
+        until(lambda: "worker 0 ended with SIGKILL" in service.log, "it is ended")
+
+    assert "worker 0 is stuck, its loop has not run for " in service.log
+    assert "in wait_for\n" in service.log
+    service.wait_until_ready()
+    assert service.post("/pid").json() != stuck
+
+
+def test_a_worker_that_was_stopped_by_a_signal_is_replaced(project: Path, start: Start) -> None:
+    service = start("service:Stuck", "--stuck-margin", "2").wait_until_ready()
+    stopped = service.post("/pid").json()
+    os.kill(stopped, signal.SIGSTOP)
+
+    until(lambda: "worker 0 ended with SIGKILL" in service.log, "it is ended")
+    service.wait_until_ready()
+    assert service.post("/pid").json() != stopped
+
+
 def test_a_service_whose_loop_is_blocked_is_busy_and_ready(project: Path, start: Start) -> None:
     service = start("service:Blocking").wait_until_ready()
     with concurrent.futures.ThreadPoolExecutor() as threads:
@@ -271,13 +583,59 @@ def test_there_are_as_many_workers_as_the_overrides_say(project: Path, start: St
     assert "Leaf ready on" in service.log.partition("(1 of 2 workers)")[0]
 
 
-def test_a_worker_that_cannot_start_ends_the_service_and_says_why(project: Path, start: Start) -> None:
-    one_worker = environment.declared_text("Broken", {"workers": 1})
-    service = start("service:Broken", **{environment.DECLARED: one_worker})
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_cannot_start_ends_the_service_and_says_why(
+    project: Path, start: Start, workers: int
+) -> None:
+    declared = environment.declared_text("Broken", {"workers": workers})
+    service = start("service:Broken", **{environment.DECLARED: declared})
 
     assert service.wait() == 1
+    assert "Broken cannot start: its own code failed\nTraceback (most recent call last):\n" in service.log
     assert service.log.count("ValueError: no weights") == 1
-    assert "Broken cannot start: its first worker ended with exit code " in service.log
+
+
+def test_the_reason_shows_the_code_of_the_project_and_not_that_around_it(project: Path, start: Start) -> None:
+    service = start("service:Broken")
+
+    service.wait()
+    assert service.log.count("  File ") == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [("service:Leaving", "SystemExit: no licence"), ("slip:Leaf", "SyntaxError: '(' was never closed")],
+)
+def test_whatever_the_project_does_instead_of_starting_is_told(
+    project: Path, start: Start, target: str, reason: str
+) -> None:
+    (project / "slip.py").write_text("print(")
+    name = target.partition(":")[2]
+    service = start(target, **{environment.DECLARED: environment.declared_text(name, {})})
+
+    assert service.wait() == 1
+    assert f"{name} cannot start: its own code failed\n" in service.log
+    assert service.log.count(reason) == 1
+
+
+def test_a_worker_that_cannot_start_again_says_why_until_it_can(project: Path, start: Start) -> None:
+    service = start("service:Fragile").wait_until_ready()
+    (project / "no-weights").touch()
+    os.kill(service.post("/pid").json(), signal.SIGKILL)
+
+    until(
+        lambda: "worker 0 cannot start; trying again in 1.0 s: its own code failed\n" in service.log, "told"
+    )
+    assert "ValueError: no weights" in service.log
+    (project / "no-weights").unlink()
+    until(lambda: service.probe("/readyz") == 200, "ready again")
+
+
+def test_what_fails_as_a_worker_ends_is_told(project: Path, start: Start) -> None:
+    service = start("service:Regretful").wait_until_ready()
+
+    assert service.stop() == 0
+    assert "worker 0 did not end well: its own code failed\nTraceback" in service.log
 
 
 def test_a_peer_without_an_address_is_named_with_its_variable(project: Path, start: Start) -> None:
@@ -305,7 +663,11 @@ def test_a_port_that_is_taken_is_named_with_its_variable(project: Path, start: S
 @pytest.mark.parametrize(
     ("target", "variables", "message"),
     [
-        ("nowhere:Leaf", {}, "ERROR [Leaf] 'nowhere:Leaf': no module 'nowhere' in "),
+        (
+            "nowhere:Leaf",
+            {},
+            "ERROR [Leaf] the service cannot be imported: 'nowhere:Leaf': no module 'nowhere' in ",
+        ),
         ("service:Leef", {}, "'service:Leef': 'service' has no 'Leef'; its services: Leaf, Top, Slow, "),
         ("service:Leaf", {environment.PORT: "http"}, "BENTOML_PORT: 'http' is no port"),
         (
@@ -359,7 +721,9 @@ def test_a_description_is_all_that_stands_on_stdout(tmp_path: Path) -> None:
         check=True,
     )
 
-    assert environment.declared({environment.DECLARED: ended.stdout}) == ("iris", {"threads": 2})
+    expected = environment.Declared(name="iris", config={"threads": 2})
+
+    assert environment.declared({environment.DECLARED: ended.stdout}) == expected
     assert ended.stderr == "loading\n"
 
 

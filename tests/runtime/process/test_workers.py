@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from bentoml._config import load_config
-from bentoml._process.workers import WorkerTask, available_cpus, available_gpus, plan_workers
+from bentoml._process.workers import available_cpus, available_gpus, plan_workers
 from bentoml.exceptions import BentoMLConfigException
 
 
@@ -71,8 +70,11 @@ def test_where_there_is_no_gpu_none_is_dealt() -> None:
     assert devices({"workers": [{"gpu": 1}, {"gpu": 1}]}, gpu_count=0) == [None, None]
 
 
-def test_gpus_that_were_chosen_from_outside_are_left_alone() -> None:
-    assert devices({"resources": {"gpu": 1}}, gpu_count=4, environ={"CUDA_VISIBLE_DEVICES": "3"}) == [None]
+@pytest.mark.parametrize(
+    "environ", [{"CUDA_VISIBLE_DEVICES": "3"}, {"BENTOML_DISABLE_GPU_ALLOCATION": "true"}]
+)
+def test_gpus_that_are_dealt_from_outside_are_left_alone(environ: dict[str, str]) -> None:
+    assert devices({"resources": {"gpu": 8}}, gpu_count=4, environ=environ) == [None]
 
 
 def test_more_gpus_than_there_are_is_an_error_that_says_who_wants_them() -> None:
@@ -80,30 +82,40 @@ def test_more_gpus_than_there_are_is_an_error_that_says_who_wants_them() -> None
         devices({"workers": [{"gpu": 2}, {}, {"gpu": 1}]}, gpu_count=2)
 
     assert str(caught.value) == (
-        "the workers want 3 GPUs, this machine has 2: "
-        "worker 0 takes 0,1; worker 1 takes none; worker 2 takes 2"
+        "the workers want 3 GPUs, this machine has 2:\n"
+        "  worker  wants  would get\n"
+        "  0       2      0,1\n"
+        "  1       none\n"
+        "  2       1      2"
     )
 
 
 def test_workers_that_share_gpus_want_them_once() -> None:
-    with pytest.raises(BentoMLConfigException, match="the workers want 2 GPUs, this machine has 1"):
+    with pytest.raises(BentoMLConfigException) as caught:
         devices({"resources": {"gpu": 2}, "workers": 3}, gpu_count=1)
 
-
-def test_a_task_is_read_as_it_was_written() -> None:
-    task = WorkerTask(
-        target="service:Iris",
-        service="Iris",
-        config={"workers": [{"gpu": 1}]},
-        project="folder",
-        index=1,
-        workers=2,
-        socket=5,
-        reports=6,
-        grace_s=30,
+    assert str(caught.value) == (
+        "the workers want 2 GPUs, this machine has 1:\n  worker  wants  would get\n  all     2      0,1"
     )
 
-    assert WorkerTask(**json.loads(task.as_argument())) == task
+
+def test_a_worker_for_each_cpu_takes_no_gpu() -> None:
+    assert devices({"resources": {"gpu": 1}, "workers": "cpu_count"}, gpu_count=1) == [None] * 4
+
+
+@pytest.mark.parametrize(("cpu_count", "workers"), [(1, 1), (4, 2), (64, 16)])
+def test_an_external_server_is_passed_to_by_a_worker_for_every_other_cpu(
+    cpu_count: int, workers: int
+) -> None:
+    plans = plan_workers(load_config("Iris"), cpu_count=cpu_count, gpu_count=0, runs_command=True, environ={})
+
+    assert len(plans) == workers
+
+
+def test_an_external_server_is_passed_to_by_as_many_workers_as_are_asked_for() -> None:
+    config = load_config("Iris", {"workers": 1})
+
+    assert len(plan_workers(config, cpu_count=8, gpu_count=0, runs_command=True, environ={})) == 1
 
 
 def test_a_machine_has_cpus_and_its_gpus_are_counted() -> None:
