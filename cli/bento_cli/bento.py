@@ -68,9 +68,11 @@ class ManifestService(_Model):
     name: str
     target: str
     endpoints: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
     dependencies: tuple[ManifestDependency, ...] = ()
     config: dict[str, Any] = {}
     declares_all: bool = True
+    runs_command: bool = False
     envs: tuple[dict[str, str], ...] = ()
     absent_modules: tuple[str, ...] = ()
     base_image: str
@@ -93,6 +95,7 @@ class Manifest(_Model):
     labels: dict[str, str] = {}
     entry_service: str
     envs: tuple[dict[str, str], ...] = ()
+    args: dict[str, Any] = {}
     services: tuple[ManifestService, ...]
     spec: int = 3
 
@@ -121,9 +124,11 @@ class Bento:
                 name=service.name,
                 target=service.target,
                 endpoints=service.endpoints,
+                tasks=service.tasks,
                 dependencies=tuple(Edge(**dependency.model_dump()) for dependency in service.dependencies),
                 config=service.config,
                 envs=service.envs,
+                runs_command=service.runs_command,
             )
             for service in self.manifest.services
         }

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pathspec
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from bento_cli.arguments import json_value
 from bento_cli.errors import NotFoundError, shown
 from bento_cli.names import BENTO_NAME_RULE, is_bento_name
-from bento_cli.yaml_file import YamlFile, load_yaml, validate
+from bento_cli.yaml_file import YamlFile, load_yaml
 from bento_templates import label_key, one_line
 from bentoml._environment import is_reserved
 
 FILE_NAME = "bentofile.yaml"
+_DEFAULT_MODULE = "service"
 
 Stage = Literal["all", "build", "runtime"]
 
@@ -160,6 +163,10 @@ class Bentofile(_Model):
     )
     exclude: tuple[Annotated[OneLine, AfterValidator(_relative_pattern)], ...] = ()
     envs: tuple[Env, ...] = ()
+    args: dict[str, Annotated[object, AfterValidator(json_value)]] = Field(
+        default={},
+        description="What `bentoml.use_arguments` returns in the services: names and plain values.",
+    )
     python: Python = Python()
     docker: Docker = Docker()
     services: dict[str, ServiceBuild] = Field(
@@ -167,17 +174,54 @@ class Bentofile(_Model):
     )
 
 
-def load_bentofile(project: Path) -> tuple[Bentofile, YamlFile]:
-    """The project's bentofile, and the file itself for messages about its lines.
+def read_bentofile(project: Path) -> YamlFile:
+    """The project's bentofile, not checked yet; where it has none, its `service.py` with the defaults.
 
     Raises:
-        NotFoundError: the folder has none.
-        InputError: every problem of the file.
+        NotFoundError: the folder has neither.
+        InputError: it is no YAML.
     """
     if not project.is_dir():
         raise NotFoundError(
             f"{shown(project)}: no such folder", hint="name the folder that holds `bentofile.yaml`"
         )
     hint = f'write one in {shown(project)}: `service: "module:Class"` is enough'
-    file = load_yaml(project / FILE_NAME, missing_hint=hint)
-    return validate(file, Bentofile), file
+    default = project / f"{_DEFAULT_MODULE}.py"
+    if not (project / FILE_NAME).exists() and default.is_file():
+        if not _has_pyproject_table(project):
+            return YamlFile(default, {"service": _DEFAULT_MODULE}, {})
+        hint = f"{hint}; `tool.bentoml` of pyproject.toml is not read"
+    return load_yaml(project / FILE_NAME, missing_hint=hint)
+
+
+def _has_pyproject_table(project: Path) -> bool:
+    """Whether settings stand there, which are not to be passed over."""
+    path = project / "pyproject.toml"
+    return path.is_file() and "[tool.bentoml" in path.read_text(encoding="utf-8", errors="replace")
+
+
+def bentofile_for(project: Path, service: str) -> YamlFile:
+    """What the project's bentofile says, with `service` as the entry; the entry alone where it has none.
+
+    Raises:
+        InputError: the file is no YAML.
+    """
+    path = project / FILE_NAME
+    if not path.exists():
+        return YamlFile(Path(service), {"service": service}, {})
+    file = load_yaml(path)
+    said = file.data if isinstance(file.data, dict) else {}
+    # No line of the file says so.
+    lines = {location: line for location, line in file.lines.items() if location != ("service",)}
+    return replace(file, data={**said, "service": service}, lines=lines)
+
+
+def is_project(text: str) -> bool:
+    """Whether an argument of a command names a project's folder rather than a service or a Bento's tag."""
+    return Path(text).is_dir() or "/" in text or text.endswith(".yaml")
+
+
+def project_root(text: str) -> Path:
+    """The project's folder, also when its bentofile is what was named."""
+    path = Path(text)
+    return path.parent if path.name == FILE_NAME else path

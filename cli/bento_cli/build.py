@@ -14,18 +14,20 @@ from pathlib import Path
 from typing import TypeVar
 
 import bentoml
+from bento_cli.arguments import Arguments
 from bento_cli.bento import MANIFEST, Bento, Manifest, ManifestDependency, ManifestService, Tag, manifest_text
-from bento_cli.bentofile import FILE_NAME, Bentofile, is_service_string, load_bentofile
+from bento_cli.bentofile import FILE_NAME, Bentofile, is_service_string, read_bentofile
 from bento_cli.compose import (
     ComposeService,
     compose_files,
     peer_environment,
     reservations,
+    url_scheme,
     whole_gpus,
 )
 from bento_cli.discovery import Discovery, discover
 from bento_cli.errors import BentoError, InputError, Problem, nearest
-from bento_cli.image import LABEL_PREFIX, ImageSpec, plan_image
+from bento_cli.image import LABEL_PREFIX, ImageSpec, plan_image, tasks_folder
 from bento_cli.names import MAX_LENGTH, compose_project, kebab_case, snake_case
 from bento_cli.project_files import IGNORE_FILE, project_files
 from bento_cli.requirements import (
@@ -40,11 +42,11 @@ from bento_cli.requirements import (
 from bento_cli.slicing import Slice, slice_service
 from bento_cli.source import Project
 from bento_cli.store import Store
-from bento_cli.yaml_file import YamlFile, load_yaml
+from bento_cli.yaml_file import YamlFile, validate
 from bento_templates import TemplateValueError, label_key, one_line, render
 from bentoml._config import ServiceConfig, load_config, not_used
-from bentoml._environment import BENTO, DEFAULT_PORT, declared_text
-from bentoml._graph import ServiceGraph
+from bentoml._environment import BENTO, DEFAULT_PORT, arguments_text, declared_text
+from bentoml._graph import ServiceGraph, ServiceNode
 from bentoml.exceptions import BentoMLConfigException
 
 T = TypeVar("T")
@@ -86,15 +88,19 @@ class BuildPlan:
 def plan_build(
     root: Path,
     *,
+    file: YamlFile | None = None,
     name: str | None = None,
     labels: Mapping[str, str] | None = None,
+    arguments: Arguments | None = None,
     leave_out: Sequence[Path] = (),
 ) -> BuildPlan:
     """Read a project and decide what its Bento holds.
 
     Args:
+        file: what stands in place of the project's bentofile.
         name: of the Bento, over the bentofile's.
         labels: added to the bentofile's.
+        arguments: added to the bentofile's `args`.
         leave_out: files of the project that are not part of it, such as a deployment's configuration.
 
     Raises:
@@ -104,9 +110,15 @@ def plan_build(
     for key, value in (labels or {}).items():
         _require_label(key, value)
     project = Project(root)
-    bentofile, file = _load(root, project)
-    bentofile = bentofile.model_copy(update={"labels": {**bentofile.labels, **(labels or {})}})
-    problems: list[Problem] = []
+    file = file or read_bentofile(root)
+    bentofile = _checked(file, project)
+    bentofile = bentofile.model_copy(
+        update={
+            "labels": {**bentofile.labels, **(labels or {})},
+            "args": {**bentofile.args, **(arguments or {})},
+        }
+    )
+    problems = _argument_problems(bentofile, file)
     listed = _collected(problems, lambda: project_requirements(root, bentofile, file))
     discovery = _collected(problems, lambda: _discover(project, bentofile.service, file))
     configs: dict[str, ServiceConfig] = {}
@@ -155,7 +167,13 @@ def plan_build(
         absent=absent,
         images=images,
         files=files,
-        notes=(*map(str, discovery.unknown), *listed.notes, *requirements.notes, *_not_yet(graph)),
+        notes=(
+            *map(str, discovery.unknown),
+            *listed.notes,
+            *requirements.notes,
+            *_not_yet(graph),
+            *_not_in_containers(graph, configs),
+        ),
     )
 
 
@@ -168,17 +186,25 @@ def _require_label(key: str, value: str) -> None:
         raise BentoError(f"label {key!r}: {error}") from None
 
 
-def _load(root: Path, project: Project) -> tuple[Bentofile, YamlFile]:
+def _checked(file: YamlFile, project: Project) -> Bentofile:
     """The bentofile; when it has problems, with those of the services as well where it names them."""
     try:
-        return load_bentofile(root)
+        return validate(file, Bentofile)
     except InputError as error:
         problems = list(error.problems)
-    file = load_yaml(root / FILE_NAME)
     service = file.data.get("service") if isinstance(file.data, dict) else None
     if isinstance(service, str) and is_service_string(service):
         _collected(problems, lambda: _discover(project, service, file))
     raise InputError(problems)
+
+
+def _argument_problems(bentofile: Bentofile, file: YamlFile) -> list[Problem]:
+    """Arguments that are too many for the one variable that holds all of them."""
+    try:
+        one_line(arguments_text(bentofile.args))
+    except TemplateValueError as error:
+        return [file.problem(("args",), f"`args` as JSON: {error}")]
+    return []
 
 
 def _discover(project: Project, service: str, file: YamlFile) -> Discovery:
@@ -229,17 +255,15 @@ def _configs(discovery: Discovery) -> tuple[dict[str, ServiceConfig], list[Probl
         try:
             configs[node.name] = load_config(node.name, node.config)
         except BentoMLConfigException as error:
-            definition = discovery.definitions[node.name]
             problems += [
-                definition.module.problem(definition.node.decorator_list[0], f"{node.name}: {text.strip()}")
+                discovery.problem(node.name, f"{node.name}: {text.strip()}")
                 for text in error.message.splitlines()[1:]
             ]
         try:
             declared_text(node.name, node.config)
         except (TypeError, ValueError) as error:
-            definition = discovery.definitions[node.name]
             message = f"{node.name}: its configuration cannot be written as JSON: {error}"
-            problems.append(definition.module.problem(definition.node.decorator_list[0], message))
+            problems.append(discovery.problem(node.name, message))
     return configs, problems
 
 
@@ -252,6 +276,19 @@ def _not_yet(graph: ServiceGraph) -> Iterator[str]:
         for edge in node.dependencies:
             if edge.is_external:
                 yield f"not served yet: {node.name}.{edge.attribute}, the external dependency on {edge}"
+
+
+def _not_in_containers(graph: ServiceGraph, configs: Mapping[str, ServiceConfig]) -> Iterator[str]:
+    """What services say of their own address and is otherwise in a container, one line each."""
+    for node in graph:
+        config = configs[node.name]
+        if config.http.port != DEFAULT_PORT:
+            yield (
+                f"`http.port` of {node.name} is {config.http.port}: in its container it listens on "
+                f"{DEFAULT_PORT}, as all services do; `ports` of its compose file publish another one"
+            )
+        if config.ssl.enabled and node.name != graph.entry:
+            yield f"`ssl` of {node.name}: services call each other without TLS, and only the entry speaks it"
 
 
 def _name_problems(discovery: Discovery) -> list[Problem]:
@@ -311,12 +348,12 @@ def _copy_sources(plan: BuildPlan, target: Path) -> None:
 
 def _copy_runtime(target: Path) -> None:
     source = Path(bentoml.__file__).parent
-    for path in sorted(source.rglob("*")):
-        if path.suffix in (".py", ".typed") and path.is_file():
-            copy = target / "bentoml" / path.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
-            copy.chmod(0o644)
+    for folder, _, names in os.walk(source):
+        copies = target / "bentoml" / Path(folder).relative_to(source)
+        for name in (name for name in names if name.endswith((".py", ".typed"))):
+            copies.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(Path(folder, name), copies / name)
+            (copies / name).chmod(0o644)
 
 
 def _digest(plan: BuildPlan, folder: Path) -> str:
@@ -349,7 +386,7 @@ def render_bento(plan: BuildPlan, tag: Tag, *, created: str, digest: str) -> dic
         files[f"{folder}/requirements.txt"] = "".join(
             f"{line}\n" for line in (*image.index_options, *image.requirements)
         )
-    services = [_compose_service(plan, tag, node.name) for node in plan.graph]
+    services = [_compose_service(plan, tag, node) for node in plan.graph]
     files.update(compose_files(str(tag), compose_project(tag.name), plan.graph.entry, services))
     return files
 
@@ -363,16 +400,18 @@ def _own_labels(tag: Tag, service: str) -> dict[str, str]:
     }
 
 
-def _compose_service(plan: BuildPlan, tag: Tag, service: str) -> ComposeService:
-    image, config = plan.images[service], plan.configs[service]
+def _compose_service(plan: BuildPlan, tag: Tag, node: ServiceNode) -> ComposeService:
+    image, config = plan.images[node.name], plan.configs[node.name]
     return ComposeService(
-        name=service,
-        container=kebab_case(service),
-        image=tag.image(service),
-        published_port=DEFAULT_PORT if service == plan.graph.entry else None,
-        peers=plan.graph.peers(service),
-        environment={BENTO: str(tag), **peer_environment(plan.graph, service)},
+        name=node.name,
+        container=kebab_case(node.name),
+        image=tag.image(node.name),
+        published_port=DEFAULT_PORT if node.name == plan.graph.entry else None,
+        scheme=url_scheme(config),
+        peers=plan.graph.peers(node.name),
+        environment={BENTO: str(tag), **peer_environment(plan.graph, node.name)},
         cache_folder=image.cache_folder if image.uses_model_hub else None,
+        tasks_folder=tasks_folder(node, [env.model_dump() for env in plan.bentofile.envs]),
         gpus=whole_gpus(config),
         reservations=reservations(config),
     )
@@ -388,9 +427,11 @@ def _manifest(plan: BuildPlan, tag: Tag, created: str, digest: str) -> Manifest:
                 name=node.name,
                 target=node.target,
                 endpoints=node.endpoints,
+                tasks=node.tasks,
                 dependencies=tuple(ManifestDependency(**asdict(edge)) for edge in node.dependencies),
                 config=dict(node.config),
                 declares_all=plan.declares_all(node.name),
+                runs_command=node.runs_command,
                 envs=tuple(dict(env) for env in node.envs),
                 absent_modules=tuple(sorted(plan.absent[node.name])),
                 base_image=image.base_image,
@@ -411,5 +452,6 @@ def _manifest(plan: BuildPlan, tag: Tag, created: str, digest: str) -> Manifest:
         labels=dict(plan.bentofile.labels),
         entry_service=plan.graph.entry,
         envs=tuple(env.model_dump() for env in plan.bentofile.envs),
+        args=dict(plan.bentofile.args),
         services=tuple(services),
     )

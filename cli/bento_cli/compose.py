@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from bento_cli.names import kebab_case
 from bento_templates import render
 from bentoml._config import ServiceConfig
-from bentoml._environment import DEFAULT_PORT, peer_variable
+from bentoml._environment import DEFAULT_PORT, RESULT_STORE, peer_variable
 from bentoml._graph import ServiceGraph
 
 FILE_NAME = "compose.yaml"
@@ -27,7 +27,10 @@ class ComposeService:
         cache_folder: where models from a hub are kept, None when nothing in it loads any.
         published_port: of this machine, on which the entry is reached unless a variable says otherwise;
             None where nothing is published.
+        scheme: what the URLs of it begin with.
         cache_bind: a folder of this machine for models, instead of a volume.
+        tasks_folder: where a volume that all replicas share holds the results of tasks, None where there
+            is none.
         has_sources: whether the image can be built from the folder that the file is in.
     """
 
@@ -38,7 +41,9 @@ class ComposeService:
     environment: Mapping[str, str]
     cache_folder: str | None
     published_port: int | None = None
+    scheme: str = "http"
     cache_bind: str | None = None
+    tasks_folder: str | None = None
     gpus: int = 0
     replicas: int = 1
     port: int = DEFAULT_PORT
@@ -50,6 +55,17 @@ class ComposeService:
     def peer_containers(self) -> list[str]:
         """What Compose starts before this one."""
         return [kebab_case(peer) for peer in self.peers]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Its environment, with where it keeps the results of tasks."""
+        kept = {} if self.tasks_folder is None else {RESULT_STORE: f"{self.tasks_folder}/results.db"}
+        return {**self.environment, **kept}
+
+    @property
+    def tasks_volume(self) -> str:
+        """The volume of its tasks' results, by the name that it has in the file."""
+        return f"{self.container}-tasks"
 
 
 def reservations(config: ServiceConfig) -> dict[str, str]:
@@ -65,6 +81,11 @@ def reservations(config: ServiceConfig) -> dict[str, str]:
 def whole_gpus(config: ServiceConfig) -> int:
     """GPUs to ask the engine for; a fraction takes one."""
     return math.ceil(config.gpu_total)
+
+
+def url_scheme(config: ServiceConfig) -> str:
+    """What the URLs of a service begin with: `http`, or `https` where it speaks TLS."""
+    return "https" if config.ssl.enabled else "http"
 
 
 def peer_environment(graph: ServiceGraph, service: str) -> dict[str, str]:
@@ -89,16 +110,19 @@ def compose_files(
         )
         for service in services
     }
+    published = next(service for service in services if service.published_port is not None)
     with_gpu = [service.container for service in services if service.gpus]
     files[FILE_NAME] = render(
         "compose/compose.yaml.j2",
         bento=bento,
         project=project,
         entry=entry,
-        port=next(s.published_port for s in services if s.published_port is not None),
+        port=published.published_port,
         services=[service.name for service in services],
         has_gpu=bool(with_gpu),
+        scheme=published.scheme,
         has_cache=any(service.cache_folder for service in services),
+        has_tasks=any(service.tasks_folder for service in services),
     )
     if with_gpu:
         files[CPU_FILE_NAME] = render("compose/compose.cpu.yaml.j2", containers=with_gpu)

@@ -14,6 +14,7 @@ from bento_cli.bentofile import OneLine, environment_name
 from bento_cli.errors import InputError, Problem
 from bento_cli.yaml_file import YamlFile, load_yaml, validate
 from bentoml._config import ServiceConfig, config_problems, merge, not_used
+from bentoml._environment import DEFAULT_PORT
 from bentoml._graph import ServiceGraph
 
 Strategy = Literal["RollingUpdate", "Recreate", "RampedSlowRollout", "BestEffortControlledRollout"]
@@ -170,3 +171,6 @@ def not_acted_on(config: DeploymentConfig, graph: ServiceGraph) -> Iterator[str]
         for key in not_used(service.config_overrides):
             what = ": requests beyond `max_concurrency` get 429" if key == "traffic.external_queue" else ""
             yield f"`{at}.config_overrides.{key}`{what}"
+        http = service.config_overrides.get("http")
+        if isinstance(http, Mapping) and http.keys() & {"host", "port"}:
+            yield f"an address in `{at}.config_overrides.http`: all containers listen on port {DEFAULT_PORT}"

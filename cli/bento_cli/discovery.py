@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from bento_cli.bentofile import Env, LabelKey, OneLine
 from bento_cli.errors import InputError, Problem, nearest, shown
@@ -17,21 +18,46 @@ from bentoml._environment import peer_variable
 from bentoml._graph import Edge, ServiceGraph, ServiceNode, find_cycle
 
 _DECORATORS = {"bentoml.service"}
-_ENDPOINTS = {"bentoml.api", "bentoml.task"}
+_SERVICE_OBJECTS = {"bentoml.Service"}
+_TASKS = {"bentoml.task"}
+_ENDPOINTS = {"bentoml.api", *_TASKS}
 _DEPENDS = {"bentoml.depends"}
 # Attributes of a dependency that are not endpoints of the service behind it.
 _PROXY_ATTRIBUTES = {"to_async", "to_sync"}
 _OWN_ARGUMENTS = {"name", "image", "description", "path_prefix", "envs", "labels", "cmd", "service_class"}
+# Arguments that only the running service acts on: nobody needs to know them before.
+_AT_RUN_TIME = {"description", "path_prefix", "cmd", "service_class"}
 # Bases that bring no endpoint; of others outside the project nobody here knows.
 _PLAIN_BASES = {"object", "ABC", "Generic", "Protocol"}
 
 
 @dataclass(frozen=True)
 class Definition:
-    """Where a class stands."""
+    """Where a service, or a base class of one, stands.
+
+    Args:
+        node: the class; where a service has none, the statement that binds a name to it.
+    """
 
     module: Module
-    node: ast.ClassDef
+    node: ast.ClassDef | ast.Assign | ast.AnnAssign
+
+    @property
+    def name(self) -> str:
+        """What it is called in its module."""
+        return self.node.name if isinstance(self.node, ast.ClassDef) else next(bound_names(self.node))
+
+    @property
+    def bases(self) -> list[ast.expr]:
+        return self.node.bases if isinstance(self.node, ast.ClassDef) else []
+
+    @property
+    def decorators(self) -> list[ast.expr]:
+        return self.node.decorator_list if isinstance(self.node, ast.ClassDef) else []
+
+    @property
+    def body(self) -> list[ast.stmt]:
+        return self.node.body if isinstance(self.node, ast.ClassDef) else []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +65,23 @@ class Discovery:
     """The graph, where each of its services is defined, and what could not be read.
 
     Args:
+        marks: what makes each of them a service: the decorator, or the call of `bentoml.Service`.
+        commands: for services that an external server answers for, the words of its command.
         unknown: what the source leaves open, and that stops nothing.
         computed: services of whose configuration the source leaves something open.
     """
 
     graph: ServiceGraph
     definitions: Mapping[str, Definition]
+    marks: Mapping[str, tuple[Module, ast.expr]]
+    commands: Mapping[str, tuple[str, ...]]
     unknown: tuple[Problem, ...] = ()
     computed: frozenset[str] = frozenset()
+
+    def problem(self, service: str, message: str) -> Problem:
+        """A problem with what a service declares."""
+        module, mark = self.marks[service]
+        return module.problem(mark, message)
 
 
 def discover(project: Project, service: str, at: Callable[[str], Problem]) -> Discovery:
@@ -69,14 +104,26 @@ def lineage(project: Project, definition: Definition) -> list[Definition]:
         current = waiting.pop(0)
         if current not in found:
             found.append(current)
-            bases = (_class_of(project, current.module, base) for base in current.node.bases)
+            bases = (_class_of(project, current.module, base) for base in current.bases)
             waiting.extend(base for base in bases if base is not None)
     return found[::-1]
 
 
 def is_service(project: Project, definition: Definition) -> bool:
-    """Whether a class is marked with `@bentoml.service`."""
-    return _service_decorator(project, definition) is not None
+    """Whether a class is marked with `@bentoml.service`, or a statement makes a `bentoml.Service`."""
+    return _mark(project, definition) is not None
+
+
+def _path(text: str) -> str:
+    if text and not text.startswith("/"):
+        raise ValueError(f"{text!r}: expected a path that starts with `/`")
+    return text
+
+
+def _command(words: tuple[str, ...]) -> tuple[str, ...]:
+    if not words:
+        raise ValueError("expected a program and its arguments")
+    return words
 
 
 class _Declared(BaseModel):
@@ -86,24 +133,29 @@ class _Declared(BaseModel):
 
     name: str | None = None
     description: str | None = None
+    path_prefix: Annotated[str, AfterValidator(_path)] | None = None
     envs: tuple[Env, ...] = ()
     labels: dict[LabelKey, OneLine] = {}
+    cmd: Annotated[tuple[str, ...], AfterValidator(_command)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Arguments:
-    """A decorator's arguments: the values of those that are literals, and where each stands."""
+    """What a service is made with: the values of literals, where each stands, and what is computed."""
 
-    values: dict[str, object]
-    places: dict[str, ast.expr]
     module: Module
-    computed: dict[str, ast.expr]
+    mark: ast.expr
+    values: dict[str, object] = field(default_factory=dict)
+    places: dict[str, ast.expr] = field(default_factory=dict)
+    computed: dict[str, ast.expr] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
     node: ServiceNode
     definition: Definition
+    mark: tuple[Module, ast.expr]
+    command: tuple[str, ...]
     peers: tuple[Symbol, ...]
     behind: Mapping[str, Definition]
 
@@ -133,6 +185,8 @@ class _Discoverer:
         return Discovery(
             graph=ServiceGraph(entry=self.found[entry].node.name, services=nodes),
             definitions={item.node.name: item.definition for item in self.found.values()},
+            marks={item.node.name: item.mark for item in self.found.values()},
+            commands={item.node.name: item.command for item in self.found.values() if item.command},
             unknown=tuple(dict.fromkeys(self.unknown)),
             computed=frozenset(self.computed),
         )
@@ -147,36 +201,61 @@ class _Discoverer:
             hint = nearest(module_name, beside, "modules")
             raise InputError([at(f"service {service!r}: no module {module_name!r} in this project{hint}")])
         services = {name: s for name in module.bindings if (s := self._service(module, ast.Name(name)))}
-        own = [name for name, symbol in services.items() if symbol.module == module.name]
-        if not attribute and len(own or services) == 1:
-            attribute = next(iter(own or services))
+        if not attribute:
+            return self._only_entry(module, services, at)
         if attribute in services:
             return services[attribute]
-        if attribute:
-            what = f"service {service!r}: {module.path.name} has no service {attribute!r}"
+        symbol = self.project.resolve(module, ast.Name(attribute))
+        plain = _definition(self.project, symbol) if symbol else None
+        if plain is not None:
+            where = shown(plain.module.path, plain.node.lineno)
+            what = f"class {plain.name} at {where} is not marked with `@bentoml.service`"
         else:
-            what = f"service {service!r}: name one of {module.path.name}, as `module:Class`"
-        raise InputError([at(what + nearest(attribute, services, "services"))])
+            what = f"{module.path.name} has no service {attribute!r}"
+            what += nearest(attribute, services, "services")
+        raise InputError([at(f"service {service!r}: {what}")])
+
+    def _only_entry(
+        self, module: Module, services: Mapping[str, Symbol], at: Callable[[str], Problem]
+    ) -> Symbol:
+        """The one service of a module that no other one there depends on."""
+        own = {name: symbol for name, symbol in services.items() if symbol.module == module.name} or services
+        # One of its own: what is wrong with services outside the graph is nobody's problem.
+        reader = _Discoverer(self.project)
+        called = {peer for symbol in own.values() for peer in reader._read(symbol).peers}
+        names = [name for name, symbol in own.items() if symbol not in called] or list(own)
+        if len(names) == 1:
+            return own[names[0]]
+        file = shown(module.path)
+        if not names:
+            raise InputError([at(f"{file} has no service: mark a class with `@bentoml.service`")])
+        target = f"{module.name}:{names[0]}"
+        message = (
+            f"{file} has {len(names)} services that no other one there depends on: {', '.join(names)}; "
+            f'name one, `bento serve {target}`, or `service: "{target}"` in bentofile.yaml'
+        )
+        raise InputError([at(message)])
 
     def _service(self, module: Module, node: ast.expr) -> Symbol | None:
-        """The service class that an expression names."""
+        """The service that an expression names."""
         symbol = self.project.resolve(module, node)
         definition = _definition(self.project, symbol) if symbol else None
-        return symbol if definition and _service_decorator(self.project, definition) else None
+        return symbol if definition and is_service(self.project, definition) else None
 
     def _read(self, symbol: Symbol) -> _Found:
         definition = _definition(self.project, symbol)
-        assert definition is not None  # noqa: S101  # only symbols of service classes come here
+        assert definition is not None  # noqa: S101  # only symbols of services come here
         arguments = _arguments(self.project, definition)
-        declared = self._declared(arguments, definition.node.name)
-        name = declared.name or definition.node.name
+        declared = self._declared(arguments, definition.name)
+        name = declared.name or definition.name
         self._note_computed(arguments, name)
         edges: list[Edge] = []
         endpoints: list[str] = []
         peers: list[Symbol] = []
         behind: dict[str, Definition] = {}
-        for attribute, (module, member) in self._members(definition).items():
-            if _is_endpoint(self.project, module, member):
+        members = self._members(definition)
+        for attribute, (module, member) in members.items():
+            if _is_marked(self.project, module, member, _ENDPOINTS):
                 endpoints.append(attribute)
             elif call := _depends_call(self.project, module, member):
                 edge, target = self._edge(attribute, *call)
@@ -189,13 +268,22 @@ class _Discoverer:
             name=name,
             target=f"{symbol.module}:{symbol.name}",
             endpoints=tuple(endpoints),
+            tasks=tuple(a for a in endpoints if _is_marked(self.project, *members[a], _TASKS)),
             dependencies=tuple(edges),
             config={key: value for key, value in arguments.values.items() if key not in _OWN_ARGUMENTS},
             envs=tuple(env.model_dump() for env in declared.envs),
             labels=declared.labels,
-            description=declared.description or ast.get_docstring(definition.node),
+            description=declared.description or _docstring(definition),
+            runs_command="__command__" in members or {"cmd"} <= {*arguments.values, *arguments.computed},
         )
-        return _Found(node=node, definition=definition, peers=tuple(peers), behind=behind)
+        return _Found(
+            node=node,
+            definition=definition,
+            mark=(arguments.module, arguments.mark),
+            command=tuple(_command_words(arguments, members)),
+            peers=tuple(peers),
+            behind=behind,
+        )
 
     def _declared(self, arguments: _Arguments, name: str) -> _Declared:
         """What the decorator says beside the configuration; what does not fit is a problem."""
@@ -214,6 +302,8 @@ class _Discoverer:
     def _note_computed(self, arguments: _Arguments, name: str) -> None:
         """Say which arguments nobody knows before the service starts; its name cannot be one of them."""
         for key, node in arguments.computed.items():
+            if key in _AT_RUN_TIME:
+                continue
             if key == "name":
                 message = f"`name` of {name} must be a literal: files and variables are named after it"
                 self.problems.append(arguments.module.problem(node, message))
@@ -230,7 +320,7 @@ class _Discoverer:
         """What each name of a class is bound to in the end, inherited ones first."""
         members: dict[str, tuple[Module, ast.stmt]] = {}
         for owner in lineage(self.project, definition):
-            for statement in statements(owner.node.body):
+            for statement in statements(owner.body):
                 members.update((name, (owner.module, statement)) for name in bound_names(statement))
         return members
 
@@ -256,7 +346,7 @@ class _Discoverer:
         symbol = self._service(module, on)
         definition = _definition(self.project, symbol) if symbol else None
         if definition is not None:
-            name = _arguments(self.project, definition).values.get("name") or definition.node.name
+            name = _arguments(self.project, definition).values.get("name") or definition.name
             return replace(edge, service=str(name)), symbol
         if not edge.is_external:  # the class of an external one may come from an installed package
             what = ast.unparse(on)
@@ -280,7 +370,7 @@ class _Discoverer:
     def _check_strays(self, definition: Definition) -> None:
         """Calls of `depends()` that make no dependency where they stand."""
         for owner in lineage(self.project, definition):
-            found = (_depends_call(self.project, owner.module, s) for s in statements(owner.node.body))
+            found = (_depends_call(self.project, owner.module, s) for s in statements(owner.body))
             declared = {item[1] for item in found if item}
             calls = (node for node in ast.walk(owner.node) if isinstance(node, ast.Call))
             for call in calls:
@@ -335,20 +425,31 @@ class _Discoverer:
 
     def _endpoints(self, definition: Definition) -> list[str] | None:
         """The names of a service's endpoints; None when a base class may bring more."""
-        for owner in lineage(self.project, definition):
-            for base in owner.node.bases:
-                if _class_of(self.project, owner.module, base) is None and not _is_plain(base):
-                    return None
-        members = self._members(definition).items()
-        return [name for name, (module, member) in members if _is_endpoint(self.project, module, member)]
+        if self._has_unknown_base(definition):
+            return None
+        members = self._members(definition)
+        return [name for name, member in members.items() if _is_marked(self.project, *member, _ENDPOINTS)]
+
+    def _has_unknown_base(self, definition: Definition) -> bool:
+        """Whether a class inherits from one outside the project that may bring anything."""
+        return any(
+            _class_of(self.project, owner.module, base) is None and not _is_plain(base)
+            for owner in lineage(self.project, definition)
+            for base in owner.bases
+        )
 
 
 def _definition(project: Project, symbol: Symbol) -> Definition | None:
+    """The class that a symbol stands for, or the statement that makes a service without one."""
     module = project.module(symbol.module)
     if module is not None:
         for statement in reversed(module.bindings.get(symbol.name, [])):
             if isinstance(statement, ast.ClassDef):
                 return Definition(module, statement)
+            if isinstance(statement, ast.Assign | ast.AnnAssign):
+                definition = Definition(module, statement)
+                if is_service(project, definition):
+                    return definition
     return None
 
 
@@ -363,22 +464,42 @@ def _is_plain(base: ast.expr) -> bool:
     return ast.unparse(node).rpartition(".")[2] in _PLAIN_BASES
 
 
-def _service_decorator(project: Project, definition: Definition) -> tuple[Module, ast.expr] | None:
-    """The decorator that makes a class a service, and the module it is written in."""
-    for decorator in definition.node.decorator_list:
-        found = _written(project, definition.module, decorator, _DECORATORS)
-        if found is not None:
-            return found
+def _docstring(definition: Definition) -> str | None:
+    return ast.get_docstring(definition.node) if isinstance(definition.node, ast.ClassDef) else None
+
+
+def _mark(project: Project, definition: Definition) -> tuple[Module, ast.expr] | None:
+    """The decorator or the call that makes a service, and the module it is written in."""
+    module, node = definition.module, definition.node
+    if isinstance(node, ast.ClassDef):
+        found = (_written(project, module, decorator, _DECORATORS) for decorator in definition.decorators)
+        return next((mark for mark in found if mark is not None), None)
+    value = node.value
+    if isinstance(value, ast.Call) and _names(project, module, value, _SERVICE_OBJECTS):
+        return module, value
     return None
 
 
-def _is_endpoint(project: Project, module: Module, member: ast.stmt) -> bool:
+def _is_marked(project: Project, module: Module, member: ast.stmt, wanted: set[str]) -> bool:
+    """Whether a member of a class is a function with one of the decorators wanted, or a call of one."""
     match member:
         case ast.FunctionDef(decorator_list=decorators) | ast.AsyncFunctionDef(decorator_list=decorators):
-            return any(_names(project, module, decorator, _ENDPOINTS) for decorator in decorators)
+            return any(_written(project, module, decorator, wanted) for decorator in decorators)
         case ast.Assign(value=ast.Call() as call):
-            return _names(project, module, call, _ENDPOINTS)
+            return _names(project, module, call, wanted)
     return False
+
+
+def _command_words(arguments: _Arguments, members: Mapping[str, tuple[Module, ast.stmt]]) -> Iterator[str]:
+    """The words of the command that answers for a service, as far as the source says them."""
+    declared = arguments.values.get("cmd")
+    if isinstance(declared, list | tuple):
+        yield from (word for word in declared if isinstance(word, str))
+    method = members["__command__"][1] if "__command__" in members else None
+    for part in (arguments.computed.get("cmd"), method):
+        for node in ast.walk(part) if part is not None else ():
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
 
 
 def _depends_call(project: Project, module: Module, member: ast.stmt) -> tuple[Module, ast.Call] | None:
@@ -413,20 +534,22 @@ def _names(project: Project, module: Module, node: ast.expr, wanted: set[str]) -
 
 
 def _arguments(project: Project, definition: Definition) -> _Arguments:
-    """The decorator's arguments; those that are no literals nor names bound to such are `computed`."""
-    found = _service_decorator(project, definition)
-    module, decorator = found or (definition.module, ast.Constant(None))
-    arguments = _Arguments(values={}, places={}, module=module, computed={})
-    for keyword in decorator.keywords if isinstance(decorator, ast.Call) else ():
-        # `**settings` is like a mapping that is unpacked into another one.
-        node = keyword.value if keyword.arg else ast.Dict(keys=[None], values=[keyword.value])
+    """What a service is made with; what is no literal nor a name bound to one is `computed`."""
+    module, mark = _mark(project, definition) or (definition.module, ast.Constant(None))
+    arguments = _Arguments(module=module, mark=mark)
+    if not isinstance(mark, ast.Call):
+        return arguments
+    is_object = not isinstance(definition.node, ast.ClassDef)
+    given = [("name", value) for value in mark.args[:1]] if is_object else []
+    for key, value in (*given, *((keyword.arg, keyword.value) for keyword in mark.keywords)):
+        # `Service(config={...})` holds what a decorator takes as `**{...}`.
+        is_unpacked = key is None or (is_object and key == "config")
         try:
-            value = literal(project, module, node)
+            values = literal(project, module, ast.Dict([None if is_unpacked else ast.Constant(key)], [value]))
         except ValueError:
-            arguments.computed[keyword.arg or f"**{ast.unparse(keyword.value)}"] = keyword.value
+            arguments.computed[key or f"**{ast.unparse(value)}"] = value
             continue
-        values = {keyword.arg: value} if keyword.arg else value
         assert isinstance(values, dict)  # noqa: S101  # what a dictionary's display is
         arguments.values.update(values)
-        arguments.places.update(dict.fromkeys(values, keyword.value))
+        arguments.places.update(dict.fromkeys(values, value))
     return arguments

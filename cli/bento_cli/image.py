@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -13,6 +13,7 @@ from typing import Any, Final
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from bento_cli.arguments import Arguments
 from bento_cli.bentofile import Bentofile
 from bentoml import _environment as environment
 from bentoml._config import ServiceConfig
@@ -22,9 +23,12 @@ from bentoml._graph import ServiceNode
 PROJECT_FOLDER: Final = "/opt/bento/src"
 RUNTIME_FOLDER: Final = "/opt/bento/runtime"
 CACHE_FOLDER: Final = "/home/bento/.cache/huggingface"
+TASKS_FOLDER: Final = "/home/bento/tasks"
 UID: Final = 10001
 
 LABEL_PREFIX: Final = "org.bentoml."
+
+_EVERY_INTERFACE: Final = "0.0.0.0"  # noqa: S104  # of a container's own network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,7 @@ class ImageSpec:
         build_environment: variables while its packages are installed.
         cache_folder: where models from a hub are kept between runs.
         uses_model_hub: whether anything in it loads models from a hub, so that the folder is a volume.
+        tasks_folder: where a volume for the results of tasks may be mounted.
     """
 
     service: str
@@ -59,6 +64,7 @@ class ImageSpec:
     uid: int = UID
     port: int = DEFAULT_PORT
     cache_folder: str = CACHE_FOLDER
+    tasks_folder: str = TASKS_FOLDER
     project_folder: str = PROJECT_FOLDER
     runtime_folder: str = RUNTIME_FOLDER
     gpus: float = field(default=0)
@@ -102,7 +108,15 @@ def plan_image(
         "PYTHONUNBUFFERED": "1",
         environment.SERVICE: node.target,
         environment.PROJECT: PROJECT_FOLDER,
-        **service_variables(node, envs, absent=absent, dependents=dependents, declares_all=declares_all),
+        **service_variables(
+            node,
+            envs,
+            arguments=bentofile.args,
+            absent=absent,
+            dependents=dependents,
+            declares_all=declares_all,
+        ),
+        **container_address(config, is_known=declares_all),
     }
     uses_model_hub = bool(names & set(_images()["uses_model_hub"]))
     if uses_model_hub:
@@ -130,6 +144,7 @@ def service_variables(
     node: ServiceNode,
     envs: Sequence[Mapping[str, str]],
     *,
+    arguments: Arguments,
     absent: frozenset[str],
     dependents: Sequence[str],
     declares_all: bool,
@@ -138,15 +153,44 @@ def service_variables(
 
     Args:
         envs: what the bentofile declares for all services; wins over what the service declares itself.
+        arguments: those of the Bento.
     """
     variables = _values((*node.envs, *envs), but_not="build")
     if declares_all:
-        variables[environment.DECLARED] = environment.declared_text(node.name, node.config)
+        variables[environment.DECLARED] = environment.declared_text(
+            node.name, node.config, runs_command=node.runs_command
+        )
+    if arguments:
+        variables[environment.ARGUMENTS] = environment.arguments_text(arguments)
     if absent:
         variables[environment.ABSENT_MODULES] = ",".join(sorted(absent))
     if dependents:
         variables[environment.DEPENDENTS] = ",".join(sorted(dependents))
     return variables
+
+
+def container_address(config: ServiceConfig, *, is_known: bool = True) -> dict[str, str]:
+    """Variables that keep a service where its peers look for it, on the port of all containers.
+
+    Args:
+        is_known: whether the configuration is all that there is, so that its own address can be relied on.
+    """
+    if is_known and (config.http.host, config.http.port) == (_EVERY_INTERFACE, DEFAULT_PORT):
+        return {}
+    return {environment.HOST: _EVERY_INTERFACE, environment.PORT: str(DEFAULT_PORT)}
+
+
+def tasks_folder(
+    node: ServiceNode, envs: Sequence[Mapping[str, str]], given: Collection[str] = ()
+) -> str | None:
+    """Where a container keeps the results of a service's tasks; None where it has none to keep there.
+
+    Args:
+        envs: what the bentofile declares for all services: it may say where instead, as the service may.
+        given: variables that the deployment sets: one of them may say where, too.
+    """
+    declared = {env["name"] for env in (*node.envs, *envs) if env.get("stage", "all") != "build"}
+    return TASKS_FOLDER if node.tasks and environment.RESULT_STORE not in declared.union(given) else None
 
 
 def _values(envs: Sequence[Mapping[str, str]], *, but_not: str) -> dict[str, str]:

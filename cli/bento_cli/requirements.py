@@ -205,9 +205,10 @@ def assign(
 ) -> Requirements:
     """Decide which services hold which requirement.
 
-    One that a service's slice reaches goes with that service. One that nothing imports goes with the
-    services that hold a distribution of which it is a plug-in, and where nobody knows, with all. What
-    is added for one service takes the place of the project's own line for the same distribution.
+    One that a service's slice reaches or its command names goes with that service. One that no service is
+    known to need goes with those that hold a distribution of which it is a plug-in, and where nobody knows,
+    with all. What is added for one service takes the place of the project's own line for the same
+    distribution.
     """
     notes = [f"requirement {line.text!r} is left out: the runtime is in every image" for line in _ours(lines)]
     lines = [line for line in lines if line.name not in _OURS]
@@ -215,9 +216,11 @@ def assign(
     imported = {module for part in slices for module in (*part.reached, *part.absent)}
     modules = {line.name: frozenset(_modules(line.name, imported)) for line in lines}
     held = {part.service: _reached(part, modules) for part in slices}
+    placed = {name for names in held.values() for name in names}
     for service, own in added.items():
         held[service].update((line.name, f"services.{service}.python.packages") for line in own)
-    _place_the_rest([name for name, brought in modules.items() if not brought & imported], held)
+    rest = [name for name, brought in modules.items() if name not in placed and not brought & imported]
+    _place_the_rest(rest, held)
     decisions = [
         _decision(part.service, line, lines, added[part.service], held[part.service])
         for line in dict.fromkeys([*lines, *(line for own in added.values() for line in own)])
@@ -242,12 +245,14 @@ def _ours(lines: Sequence[Line]) -> Iterator[Line]:
 
 
 def _reached(part: Slice, modules: Mapping[str, frozenset[str]]) -> dict[str, str]:
-    """The requirements that a slice reaches, each with where."""
+    """The requirements that a slice reaches, each with where, and those that a command names."""
     found = {}
     for name, brought in modules.items():
-        why = next((part.reached[module] for module in sorted(brought) if module in part.reached), None)
-        if why is not None:
-            found[name] = why
+        reached = [part.reached[module] for module in sorted(brought) if module in part.reached]
+        tops = ((word, word.partition(".")[0]) for word in part.command)
+        words = [word for word, top in tops if top in brought or canonicalize_name(top) == name]
+        if reached or words:
+            found[name] = reached[0] if reached else f"`{words[0]}` in its command"
     return found
 
 
@@ -298,8 +303,28 @@ def runtime_requirements() -> tuple[str, ...]:
     return tuple(sorted(str(r) for r in lines if canonicalize_name(r.name) in RUNTIME_REQUIREMENTS))
 
 
+@cache
 def _runtime_modules() -> frozenset[str]:
-    return frozenset(m for name in RUNTIME_REQUIREMENTS for m in _modules(name, frozenset())) | {"starlette"}
+    """What the runtime's requirements bring, and what those require in turn."""
+    seen: set[str] = set()
+    waiting = list(RUNTIME_REQUIREMENTS)
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += _required(name)
+    return frozenset(module for name in seen for module in _modules(name, frozenset()))
+
+
+def _required(name: str) -> Iterator[str]:
+    """What an installed distribution requires here, without its extras."""
+    try:
+        lines = metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return
+    for requirement in map(Requirement, lines):
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            yield canonicalize_name(requirement.name)
 
 
 def _modules(name: str, wanted: frozenset[str] | set[str]) -> Iterator[str]:

@@ -5,21 +5,34 @@ from __future__ import annotations
 import errno
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bento_cli.arguments import Arguments
+from bento_cli.bento import Bento
+from bento_cli.bentofile import bentofile_for, is_project, is_service_string, project_root
+from bento_cli.build import plan_build
+from bento_cli.compose import url_scheme
 from bento_cli.errors import BentoError, NotHealthyError
+from bento_cli.image import service_variables
+from bento_cli.source import Project
+from bento_cli.store import Store
+from bento_cli.yaml_file import YamlFile
 from bentoml import _environment as environment
+from bentoml._config import ServiceConfig, load_config
 from bentoml._graph import ServiceGraph
 from bentoml._probe import is_ready
+from bentoml.exceptions import BentoMLConfigException
 
 # Below the range from which the system takes the ports of outgoing connections.
 _PORTS: Final = range(20000, 32000)
@@ -28,56 +41,161 @@ _GRACE_S: Final = 40
 
 
 @dataclass(frozen=True, kw_only=True)
+class Servable:
+    """A graph that can run here, of a project or of a Bento.
+
+    Args:
+        project: the folder of its modules.
+        variables: what each service is told about itself.
+        config: the entry's.
+        notes: what a person should know and that stops nothing.
+    """
+
+    graph: ServiceGraph
+    project: Path
+    variables: Mapping[str, Mapping[str, str]]
+    config: ServiceConfig
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class LocalService:
     """One service as it is to run here.
 
     Args:
+        peers: the services that it calls, which outlive it.
         environ: its variables, on top of those of this process.
     """
 
     name: str
+    peers: tuple[str, ...]
     address: str
     management_port: int
     project: Path
     environ: Mapping[str, str]
 
 
-def plan_serve(
-    graph: ServiceGraph,
-    project: Path,
-    variables: Mapping[str, Mapping[str, str]],
-    *,
-    host: str = "127.0.0.1",
-    port: int = environment.DEFAULT_PORT,
-) -> tuple[LocalService, ...]:
-    """What runs where: the entry on `port`, the others on ports that are free now; dependencies first.
+def find_servable(text: str, *, folder: Path = Path(), arguments: Arguments | None = None) -> Servable:
+    """What a person names: a project's folder, `module:Class` of the one in `folder`, or a Bento's tag.
 
     Args:
-        variables: what each service is told about itself, by its name.
+        arguments: what it is filled in with, over its own.
 
     Raises:
-        BentoError: `port` is in use.
+        BentoError: there is no such thing, or it cannot be served.
     """
+    if is_project(text):
+        return servable_project(project_root(text), arguments=arguments)
+    module = text.partition(":")[0].removesuffix(".py")
+    if is_service_string(text) and Project(folder).module(module) is not None:
+        return servable_project(folder, file=bentofile_for(folder, text), arguments=arguments)
+    return servable_bento(Store().get(text), arguments=arguments)
+
+
+def servable_project(
+    root: Path, *, file: YamlFile | None = None, arguments: Arguments | None = None
+) -> Servable:
+    """A project as it is now.
+
+    Args:
+        file: what stands in place of its bentofile.
+
+    Raises:
+        NotFoundError: there is no project.
+        InputError: everything that is wrong with its files.
+    """
+    plan = plan_build(root, file=file, arguments=arguments)
+    variables = {
+        node.name: service_variables(
+            node,
+            [env.model_dump() for env in plan.bentofile.envs],
+            arguments=plan.bentofile.args,
+            absent=plan.absent[node.name],
+            dependents=plan.graph.dependents(node.name),
+            declares_all=plan.declares_all(node.name),
+        )
+        for node in plan.graph
+    }
+    return Servable(
+        graph=plan.graph,
+        project=plan.root,
+        variables=variables,
+        config=plan.configs[plan.graph.entry],
+        notes=plan.notes,
+    )
+
+
+def servable_bento(bento: Bento, *, arguments: Arguments | None = None) -> Servable:
+    """A Bento as it was built.
+
+    Raises:
+        BentoError: this version does not know the entry's configuration.
+    """
+    graph = bento.graph
+    variables = {}
+    for node in graph:
+        said = bento.service(node.name)
+        own = service_variables(
+            node,
+            bento.manifest.envs,
+            arguments={**bento.manifest.args, **(arguments or {})},
+            absent=frozenset(said.absent_modules),
+            dependents=graph.dependents(node.name),
+            declares_all=said.declares_all,
+        )
+        variables[node.name] = {**own, environment.BENTO: str(bento.tag)}
+    try:
+        config = load_config(graph.entry, graph.services[graph.entry].config)
+    except BentoMLConfigException as error:
+        raise BentoError(f"{bento.tag}: {error}", hint="build it again with this version") from None
+    return Servable(graph=graph, project=bento.source, variables=variables, config=config)
+
+
+def plan_serve(
+    servable: Servable,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> tuple[LocalService, ...]:
+    """What runs where: dependencies first, on ports that are free now, and the entry last.
+
+    Args:
+        host: of the entry; what its configuration names when not given, else this machine alone.
+        port: of the entry, 0 for a free one; what its configuration names when not given.
+        environ: of this process: a value in it wins over one that the project declares.
+
+    Raises:
+        BentoError: the entry's port is in use.
+    """
+    http = servable.config.http
+    graph = servable.graph
+    host = host or (http.host if "host" in http.model_fields_set else "127.0.0.1")
+    taken: set[int] = set()
+    port = _free_port(taken) if port == 0 else port or http.port
     problem = _why_not_bound(host, port)
     if problem is not None:
         raise BentoError(problem, hint="choose another with `--port` or `--host`")
-    taken = {port}
+    taken.add(port)
     ports = {node.name: port if node.name == graph.entry else _free_port(taken) for node in graph}
     services = []
     for node in graph:
         is_entry = node.name == graph.entry
         management_port = _free_port(taken)
         own_host = host if is_entry else "127.0.0.1"
+        scheme = url_scheme(servable.config) if is_entry else "http"
+        declared = servable.variables[node.name]
         services.append(
             LocalService(
                 name=node.name,
-                address=f"http://{f'[{own_host}]' if ':' in own_host else own_host}:{ports[node.name]}",
+                peers=graph.peers(node.name),
+                address=f"{scheme}://{f'[{own_host}]' if ':' in own_host else own_host}:{ports[node.name]}",
                 management_port=management_port,
-                project=project,
+                project=servable.project,
                 environ={
-                    **variables[node.name],
+                    **{n: v for n, v in declared.items() if environment.is_reserved(n) or n not in environ},
                     environment.SERVICE: node.target,
-                    environment.PROJECT: str(project.resolve()),
+                    environment.PROJECT: str(servable.project.resolve()),
                     environment.HOST: own_host,
                     environment.PORT: str(ports[node.name]),
                     environment.MANAGEMENT_PORT: str(management_port),
@@ -119,31 +237,67 @@ def _why_not_bound(host: str, port: int) -> str | None:
 class _Running:
     service: LocalService
     process: subprocess.Popen[bytes]
-    tail: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_TAIL))
+    tail: deque[str]
     reader: threading.Thread | None = None
 
 
 class LocalGraph:
     """The running processes of a graph; leaves nothing behind when the `with` block ends.
 
+    A KeyboardInterrupt that ends the block, or comes after it, waits for no call that runs.
+
     Args:
         on_log: gets every line that a service writes, with the service's name.
+        tail: how many of its last lines an error about a service has; none where `on_log` shows them.
     """
 
-    def __init__(self, services: tuple[LocalService, ...], on_log: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        services: tuple[LocalService, ...],
+        on_log: Callable[[str, str], None],
+        *,
+        tail: int = _LOG_TAIL,
+    ) -> None:
         self._services = services
         self._on_log = on_log
+        self._tail = tail
         self._running: list[_Running] = []
 
     def __enter__(self) -> LocalGraph:
-        for service in self._services:
-            self._running.append(self._start(service))
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
-    def __exit__(self, *_: object) -> None:
-        # The entry first: what it still runs may need those that it calls.
-        for running in reversed(self._running):
-            self._stop(running)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            self.kill()
+        else:
+            self.stop()
+
+    def start(self) -> None:
+        """Start all of them; none is ready yet."""
+        for service in self._services:
+            self._running.append(self._start(service))
+
+    def stop(self) -> None:
+        """End all of them once what they run is finished; interrupted while it waits, it kills them."""
+        try:
+            while self._running:
+                # What a service still runs may need those that it calls.
+                needed = {peer for running in self._running for peer in running.service.peers}
+                self._stop([r for r in self._running if r.service.name not in needed])
+                self._running = [r for r in self._running if r.service.name in needed]
+        except BaseException:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """End all of them at once."""
+        self._kill(self._running)
+        self._running = []
 
     def wait_ready(self, timeout_s: float) -> None:
         """Return when every service is ready.
@@ -194,7 +348,7 @@ class LocalGraph:
             # Ctrl-C reaches this process only, which then stops the services in order.
             start_new_session=True,
         )
-        running = _Running(service, process)
+        running = _Running(service, process, deque(maxlen=self._tail))
         running.reader = threading.Thread(target=self._read_log, args=(running,), daemon=True)
         running.reader.start()
         return running
@@ -208,18 +362,29 @@ class LocalGraph:
                 running.tail.append(line + "\n")
                 self._on_log(running.service.name, line)
 
-    def _stop(self, running: _Running) -> None:
-        running.process.terminate()
-        try:
-            running.process.wait(_GRACE_S)
-        except subprocess.TimeoutExpired:
-            running.process.kill()
+    def _stop(self, ending: Sequence[_Running]) -> None:
+        for running in ending:
+            # No load balancer has to learn first that it ends. One that still loads may not know the signal.
+            knows_it = is_ready(running.service.management_port, timeout_s=1.0)
+            running.process.send_signal(signal.SIGINT if knows_it else signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE_S
+        for running in ending:
+            with suppress(subprocess.TimeoutExpired):
+                running.process.wait(max(0.0, deadline - time.monotonic()))
+        self._kill(ending)
+
+    def _kill(self, ending: Sequence[_Running]) -> None:
+        """End these and whatever they have left, at once."""
+        for running in ending:
+            with suppress(ProcessLookupError, PermissionError):  # no longer there; macOS says so of zombies
+                os.killpg(running.process.pid, signal.SIGKILL)
+        for running in ending:
             running.process.wait()
-        if running.reader is not None:
-            running.reader.join(timeout=5)
-        for pipe in (running.process.stdin, running.process.stdout):
-            if pipe is not None:
-                pipe.close()
+            if running.reader is not None:
+                running.reader.join(timeout=5)
+            for pipe in (running.process.stdin, running.process.stdout):
+                if pipe is not None:
+                    pipe.close()
 
 
 def _tails(ended: list[_Running]) -> str:

@@ -27,12 +27,14 @@ class Slice:
         reached: top-level modules that its image must hold, each with where and why.
         absent: top-level modules that are imported while it loads, and that it does not need.
         modules: the project's own modules that it loads.
+        command: words of the command that answers for it, if one does.
     """
 
     service: str
     reached: Mapping[str, str]
     absent: frozenset[str]
     modules: tuple[str, ...]
+    command: tuple[str, ...] = ()
 
 
 def slice_service(project: Project, discovery: Discovery, service: str) -> Slice:
@@ -57,7 +59,7 @@ class _Slicer:
     waiting: list[tuple[Module, str]] = field(default_factory=list)
     is_loading: bool = True
     opaque: str | None = None
-    own: list[ast.ClassDef] = field(default_factory=list)
+    own: list[ast.stmt] = field(default_factory=list)
 
     def run(self, service: str) -> Slice:
         definition = self.discovery.definitions[service]
@@ -67,8 +69,12 @@ class _Slicer:
         # What a name was given after it was bound counts from here on: loading runs none of it.
         self.is_loading = False
         self.visited.clear()
-        self._visit(definition.module, definition.node)
+        # By its name: what is mounted on it behind its class counts as well.
+        self._name(definition.module, definition.name)
         self._reach_all()
+        command = self.discovery.commands.get(service, ())
+        for word in command:
+            self._reach_started(word)
         if self.opaque is not None:
             for name in self.imported:
                 self._keep(name, self.opaque)
@@ -77,6 +83,7 @@ class _Slicer:
             reached=dict(sorted(self.reached.items())),
             absent=frozenset(self.imported - self.reached.keys()),
             modules=tuple(self.loaded),
+            command=command,
         )
 
     def _reach_all(self) -> None:
@@ -97,6 +104,17 @@ class _Slicer:
                 self._visit_loading(module)
                 for statement in statements(module.tree.body):
                     waiting += _imported_names(module, statement)
+
+    def _reach_started(self, word: str) -> None:
+        """A module of the project that a service's command runs: no placeholders in that process."""
+        name = word.removeprefix("./").removesuffix(".py").replace("/", ".")
+        if self.project.module(name) is None:
+            return
+        started = _Slicer(self.project, self.discovery)
+        started._load(name)
+        self.loaded.update(started.loaded)
+        for top in started.imported:
+            self._keep(top, f"imported by what `{word}` in its command runs")
 
     def _record(self, module: Module) -> None:
         """Note the modules that a file imports anywhere, and the names that it changes."""
@@ -291,7 +309,7 @@ class _Slicer:
 
     def _is_other_service(self, module: Module, statement: ast.stmt) -> bool:
         """Whether a statement defines another service: that one runs in a process of its own."""
-        if not isinstance(statement, ast.ClassDef) or statement in self.own:
+        if not isinstance(statement, ast.ClassDef | ast.Assign | ast.AnnAssign) or statement in self.own:
             return False
         return is_service(self.project, Definition(module, statement))
 
@@ -348,7 +366,7 @@ class _Slicer:
         named = [
             (d.module, expression)
             for d in lineage(self.project, Definition(module, cls))
-            for expression in (*d.node.bases, *(_called(d) for d in d.node.decorator_list))
+            for expression in (*d.bases, *(_called(decorator) for decorator in d.decorators))
         ]
         symbols = [self.project.resolve(home, _called(expression)) for home, expression in named]
         return any(s.module.partition(".")[0] in _ANNOTATION_READERS for s in symbols if s is not None)

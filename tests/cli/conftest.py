@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bento_cli.bentofile import load_bentofile
+from bento_cli.bentofile import Bentofile, read_bentofile
 from bento_cli.discovery import Discovery, discover
 from bento_cli.errors import InputError, Problem
 from bento_cli.slicing import Slice, slice_service
 from bento_cli.source import Project
+from bento_cli.yaml_file import YamlFile, validate
 
 PROJECTS = Path(__file__).parents[1] / "projects"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "controlnet"
@@ -23,6 +24,12 @@ Discover = Callable[..., Discovery]
 Problems = Callable[..., list[str]]
 SliceOf = Callable[..., Slice]
 BentofileProblems = Callable[[str], list[str]]
+
+
+def load_bentofile(root: Path) -> tuple[Bentofile, YamlFile]:
+    """The bentofile in a folder, checked, and the file that it is from."""
+    file = read_bentofile(root)
+    return validate(file, Bentofile), file
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.cli.conftest import EXAMPLE, BentofileProblems, WriteProject
+from tests.cli.conftest import EXAMPLE, BentofileProblems, WriteProject, load_bentofile
 
-from bento_cli.bentofile import load_bentofile
 from bento_cli.errors import NotFoundError
 
 
@@ -24,7 +23,7 @@ def test_a_service_is_enough(project: WriteProject) -> None:
 
 def test_a_folder_without_one_says_how_to_write_one(project: WriteProject) -> None:
     with pytest.raises(NotFoundError, match="no such file") as caught:
-        load_bentofile(project({"service.py": ""}))
+        load_bentofile(project({"other.py": ""}))
 
     assert caught.value.hint == 'write one in .: `service: "module:Class"` is enough'
 

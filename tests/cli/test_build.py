@@ -71,7 +71,11 @@ def test_a_bento_holds_the_project_the_runtime_and_a_folder_for_each_service(bui
         "services/Entry/compose.yaml",
         "services/Entry/requirements.txt",
     }
-    assert {"runtime/bentoml/__init__.py", "runtime/bentoml/_worker.py", "runtime/bentoml/py.typed"} <= found
+    assert {
+        "runtime/bentoml/__init__.py",
+        "runtime/bentoml/_process/worker.py",
+        "runtime/bentoml/py.typed",
+    } <= found
     assert not any(path.endswith(".pyc") for path in found)
 
 
@@ -105,6 +109,50 @@ def test_a_changed_byte_gives_another_version(build: Build, name: str, text: str
 
 def test_a_label_of_the_command_line_gives_another_version(build: Build) -> None:
     assert build().tag != build(team="b").tag
+
+
+def test_arguments_are_in_the_manifest_and_in_the_images(project: WriteProject, store: Store) -> None:
+    root = project({**PROJECT, "bentofile.yaml": "service: service:Entry\nargs: {size: small, steps: 20}\n"})
+
+    bento, _ = write_bento(plan_build(root, arguments={"steps": None}), store)
+
+    assert bento.manifest.args == {"size": "small", "steps": None}
+    dockerfile = (bento.path / "services/Entry/Dockerfile").read_text(encoding="utf-8")
+    assert r'ENV BENTOML_ARGUMENTS="{\"size\":\"small\",\"steps\":null}"' in dockerfile
+
+
+def test_another_argument_gives_another_version(project: WriteProject, store: Store) -> None:
+    root = project(PROJECT)
+
+    versions = {write_bento(plan_build(root, arguments={"a": a}), store)[0].tag.version for a in (1, "1")}
+
+    assert len(versions) == 2
+
+
+def test_arguments_that_no_variable_can_hold_are_refused(project: WriteProject) -> None:
+    bentofile = f"service: service:Entry\n\nargs:\n  prompt: {'x' * 40_000}\n"
+
+    [problem] = problems_of(project({**PROJECT, "bentofile.yaml": bentofile}))
+
+    assert problem.startswith("bentofile.yaml:3: `args` as JSON: expected at most 30000 characters")
+
+
+def test_a_service_with_tasks_keeps_their_results_in_a_volume(build: Build) -> None:
+    bento = build({**PROJECT, "service.py": SERVICE.replace("@bentoml.api", "@bentoml.task")})
+
+    compose = yaml.safe_load((bento.path / "services/Entry/compose.yaml").read_text(encoding="utf-8"))
+    dockerfile = (bento.path / "services/Entry/Dockerfile").read_text(encoding="utf-8")
+    [volume] = compose["services"]["entry"]["volumes"]
+    assert volume == "entry-tasks:/home/bento/tasks"
+    # An empty volume takes its owner from the folder that it is mounted on.
+    assert re.search(
+        r"install --directory --owner=10001 --group=10001 .* /home/bento/tasks$", _joined(dockerfile), re.M
+    )
+
+
+def _joined(dockerfile: str) -> str:
+    """Each instruction on one line."""
+    return re.sub(r"\\\n\s*", "", dockerfile)
 
 
 def test_a_file_that_can_be_run_gives_another_version(build: Build, tmp_path: Path) -> None:
@@ -287,7 +335,8 @@ def test_problems_of_names_settings_and_requirements_come_at_once(project: Write
         "bentofile.yaml:5: 'c d' is no requirement such as `numpy>=2`: "
         "Expected semicolon (after name with no version specifier) or end",
         "service.py:3: Entry: `resources.cpus`: unknown key, did you mean `cpu`?",
-        "service.py:3: Entry: `workers`: Input should be greater than 0",
+        'service.py:3: Entry: `workers`: expected a number above 0, "cpu_count", or a list with an item '
+        "a worker, found 0",
     ]
 
 
@@ -330,8 +379,65 @@ def test_two_services_that_would_share_an_image_are_refused(project: WriteProjec
     ]
 
 
+@pytest.mark.parametrize(
+    ("argument", "note"),
+    [
+        ("http={'port': 8080}", "`http.port` of Entry is 8080: in its container it listens on 3000"),
+        ("runner_probe={'enabled': True}", "not acted on yet: `runner_probe` of Entry"),
+        ("http={'port': 3000}", None),
+        ("ssl={'enabled': True, 'certfile': 'cert.pem'}", None),
+        ("cmd=[*COMMAND]", None),
+        ("service_class=type('Own', (bentoml.Service,), {})", None),
+    ],
+)
+def test_what_a_decorator_says_and_is_otherwise_here_is_noted(
+    project: WriteProject, argument: str, note: str | None
+) -> None:
+    service = SERVICE.replace("labels=", f"{argument}, labels=")
+
+    notes = plan_build(project({**PROJECT, "service.py": service})).notes
+
+    assert [n.partition(", as all")[0] for n in notes] == ([] if note is None else [note])
+
+
+def test_tls_between_services_is_noted(project: WriteProject) -> None:
+    service = """
+        import bentoml
+
+        @bentoml.service(ssl={"enabled": True, "certfile": "cert.pem"})
+        class Leaf: ...
+
+        @bentoml.service
+        class Entry:
+            leaf = bentoml.depends(Leaf)
+        """
+
+    [note] = plan_build(project({**PROJECT, "service.py": service})).notes
+
+    assert note.startswith("`ssl` of Leaf: services call each other without TLS")
+
+
+def test_a_problem_of_a_configuration_is_where_the_service_is_marked(project: WriteProject) -> None:
+    service = """
+        import bentoml
+
+        app = object()
+
+        @bentoml.asgi_app(app)
+        @bentoml.service(wrokers=2)
+        class Entry: ...
+        """
+
+    assert problems_of(project({**PROJECT, "service.py": service})) == [
+        "service.py:6: Entry: `wrokers`: unknown key, did you mean `workers`?"
+    ]
+
+
 def test_a_configuration_that_no_variable_can_hold_is_refused(project: WriteProject) -> None:
-    files = {**PROJECT, "service.py": SERVICE.replace("labels=", "logging={'a': {1, 2}}, labels=")}
+    files = {
+        **PROJECT,
+        "service.py": SERVICE.replace("labels=", "monitoring={'options': {'a': {1, 2}}}, labels="),
+    }
 
     [problem] = problems_of(project(files))
 

@@ -142,6 +142,32 @@ def test_a_service_that_asks_for_nothing_has_no_deploy_section() -> None:
     assert "deploy" not in part_of(service())
 
 
+def test_results_of_tasks_are_kept_in_a_volume_of_the_service() -> None:
+    file = parsed(files_of(service(tasks_folder="/tasks"))["services/Entry/compose.yaml"])
+
+    section = file["services"]["entry"]
+    assert section["volumes"] == ["entry-tasks:/tasks"]
+    assert section["environment"] == {"BENTOML_RESULT_STORE": "/tasks/results.db"}
+    assert file["volumes"] == {"entry-tasks": None}
+
+
+def test_results_and_models_are_kept_in_two_volumes() -> None:
+    file = parsed(
+        files_of(service(tasks_folder="/tasks", cache_folder="/models"))["services/Entry/compose.yaml"]
+    )
+
+    assert file["services"]["entry"]["volumes"] == [
+        "${BENTOML_HF_CACHE_DIR:-huggingface}:/models",
+        "entry-tasks:/tasks",
+    ]
+    assert file["volumes"] == {"huggingface": None, "entry-tasks": None}
+
+
+@pytest.mark.parametrize(("scheme", "url"), [("http", "http://127"), ("https", "https://127")])
+def test_the_file_says_where_the_entry_answers(scheme: str, url: str) -> None:
+    assert f"answers on {url}" in files_of(service(scheme=scheme))["compose.yaml"]
+
+
 def test_models_are_kept_in_a_volume() -> None:
     file = parsed(files_of(service(cache_folder="/models"))["services/Entry/compose.yaml"])
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,9 +89,14 @@ def test_another_label_of_the_file_is_another_setting() -> None:
     assert len(specs) == 2
 
 
-def bento(*envs: dict[str, str]) -> Bento:
+def bento(*envs: dict[str, str], **fields: Any) -> Bento:
     service = ManifestService(
-        name="Leaf", target="service:Leaf", base_image="python", base_reason="", python_version="3.11"
+        name="Leaf",
+        target="service:Leaf",
+        base_image="python",
+        base_reason="",
+        python_version="3.11",
+        **fields,
     )
     manifest = Manifest(
         service="service:Leaf",
@@ -123,3 +129,38 @@ def test_a_variable_that_the_file_gives_a_value_is_enough() -> None:
     config = DeploymentConfig.model_validate({"envs": [{"name": "TOKEN", "value": "x"}]})
 
     assert plan_deployment(wanted, config, None, DeployOptions()).name == "leaf"
+
+
+def service_of(bento: Bento, config: dict[str, Any]) -> ComposeService:
+    """The one service of a deployment with such a file."""
+    deployment = plan_deployment(bento, DeploymentConfig.model_validate(config), None, DeployOptions())
+    return deployment.services[0]
+
+
+def test_results_of_tasks_outlive_a_deployments_containers() -> None:
+    service = service_of(bento(tasks=("run",)), {})
+
+    assert service.variables["BENTOML_RESULT_STORE"] == f"{service.tasks_folder}/results.db"
+
+
+@pytest.mark.parametrize("place", ["all", "Leaf"])
+def test_a_deployments_file_may_say_where_results_are_kept(place: str) -> None:
+    said = {"envs": [{"name": "BENTOML_RESULT_STORE", "value": "redis://cache"}]}
+    config = said if place == "all" else {"services": {"Leaf": said}}
+
+    service = service_of(bento(tasks=("run",)), config)
+
+    assert service.variables["BENTOML_RESULT_STORE"] == "redis://cache"
+    assert service.tasks_folder is None
+
+
+def test_an_override_of_the_port_does_not_move_a_container() -> None:
+    overrides = {"services": {"Leaf": {"config_overrides": {"http": {"port": 8080}}}}}
+
+    assert service_of(bento(), overrides).environment["BENTOML_PORT"] == "3000"
+
+
+def test_a_deployment_whose_entry_speaks_tls_says_so_in_its_url() -> None:
+    with_tls = bento(config={"ssl": {"enabled": True, "certfile": "cert.pem"}})
+
+    assert plan_deployment(with_tls, DeploymentConfig(), None, DeployOptions()).url.startswith("https://")

@@ -104,6 +104,10 @@ def test_a_file_that_says_nothing_leaves_nothing_out() -> None:
             {"services": {"Leaf": {"config_overrides": {"traffic": {"external_queue": True}}}}},
             "`services.Leaf.config_overrides.traffic.external_queue`",
         ),
+        (
+            {"services": {"Leaf": {"config_overrides": {"http": {"port": 8080}}}}},
+            "an address in `services.Leaf.config_overrides.http`",
+        ),
     ],
 )
 def test_what_is_not_acted_on_is_told(said: dict[str, object], told: str) -> None:

@@ -373,9 +373,8 @@ def test_the_entry_may_be_one_that_its_module_only_imports(discovered: Discover)
         ("other:Entry", "no module 'other' in this project; modules: app, service"),
         ("app.servce:A", "no module 'app.servce' in this project, did you mean `app.service`?"),
         ("service:Entri", "service.py has no service 'Entri', did you mean `Entry`?"),
-        ("service:Plain", "service.py has no service 'Plain'; services: Other, Entry"),
-        ("service", "name one of service.py, as `module:Class`; services: Other, Entry"),
-        ("app.service", "name one of service.py, as `module:Class`; services: none"),
+        ("service:Nothing", "service.py has no service 'Nothing'; services: Other, Entry"),
+        ("service:Plain", "class Plain at service.py:3 is not marked with `@bentoml.service`"),
     ],
 )
 def test_an_entry_that_names_nothing(problems: Problems, service: str, expected: str) -> None:
@@ -396,6 +395,44 @@ def test_an_entry_that_names_nothing(problems: Problems, service: str, expected:
     }
 
     assert problems(files, service) == [f"bentofile.yaml:1: service {service!r}: {expected}"]
+
+
+def test_a_module_stands_for_its_service_that_no_other_one_there_depends_on(discovered: Discover) -> None:
+    text = """
+        import bentoml
+
+        @bentoml.service
+        class Leaf: ...
+
+        @bentoml.service
+        class Entry:
+            leaf = bentoml.depends(Leaf)
+        """
+
+    assert discovered({"service.py": text}, "service").graph.entry == "Entry"
+
+
+def test_a_module_with_several_such_services_stands_for_none(problems: Problems) -> None:
+    text = """
+        import bentoml
+
+        @bentoml.service
+        class First: ...
+
+        @bentoml.service
+        class Second: ...
+        """
+
+    assert problems({"service.py": text}, "service") == [
+        "bentofile.yaml:1: service.py has 2 services that no other one there depends on: First, Second; "
+        'name one, `bento serve service:First`, or `service: "service:First"` in bentofile.yaml'
+    ]
+
+
+def test_a_module_without_a_service_stands_for_none(problems: Problems) -> None:
+    assert problems({"service.py": "class Plain: ...\n"}, "service") == [
+        "bentofile.yaml:1: service.py has no service: mark a class with `@bentoml.service`"
+    ]
 
 
 def test_services_in_a_circle() -> None:
@@ -606,6 +643,160 @@ def test_the_methods_of_an_external_service_are_checked_where_its_class_is_given
     ]
 
 
+def test_tasks_are_endpoints_inherited_ones_too(discovered: Discover) -> None:
+    text = """
+        import bentoml
+
+        slow = bentoml.task(route="/slow")
+
+        def report(self): ...
+
+        class Base:
+            @bentoml.task
+            def inherited(self): ...
+
+            @bentoml.task
+            def overridden(self): ...
+
+        @bentoml.service
+        class Entry(Base):
+            reported = bentoml.task(report)
+
+            @slow
+            async def own(self): ...
+
+            @bentoml.api
+            def overridden(self): ...
+        """
+
+    node = discovered({"service.py": text}).graph.services["Entry"]
+
+    assert node.endpoints == ("inherited", "overridden", "reported", "own")
+    assert node.tasks == ("inherited", "reported", "own")
+
+
+@pytest.mark.parametrize(
+    ("options", "base", "member", "runs"),
+    [
+        ("(cmd=['serve'])", "", "pass", True),
+        ("(cmd=words())", "", "pass", True),
+        ("", "", "def __command__(self): return ['serve']", True),
+        ("", "Base", "pass", True),
+        ("", "", "pass", False),
+    ],
+)
+def test_a_command_that_answers_for_a_service_is_found(
+    discovered: Discover, options: str, base: str, member: str, runs: bool
+) -> None:
+    text = f"""\
+import bentoml
+
+def words():
+    return ["serve"]
+
+class Base:
+    def __command__(self):
+        return ["serve"]
+
+@bentoml.service{options}
+class Entry({base}):
+    {member}
+"""
+
+    assert discovered({"service.py": text}).graph.services["Entry"].runs_command is runs
+
+
+OBJECTS = """
+    import bentoml
+    import sys
+
+    TRAFFIC = {"timeout": 600}
+
+    engine = bentoml.Service(
+        "Engine",
+        cmd=[sys.executable, "-m", "vllm.server", "--port", "8000"],
+        config={"traffic": TRAFFIC, "workers": 2},
+        labels={"team": "llm"},
+    )
+
+    @bentoml.service
+    class Entry:
+        engine = bentoml.depends(engine)
+    """
+
+
+def test_a_service_without_a_class_is_found_by_the_name_of_its_object(discovered: Discover) -> None:
+    discovery = discovered({"service.py": OBJECTS})
+
+    engine = discovery.graph.services["Engine"]
+    assert (engine.target, engine.config) == ("service:engine", {"traffic": {"timeout": 600}, "workers": 2})
+    assert (engine.labels, engine.endpoints) == ({"team": "llm"}, ())
+    assert discovery.unknown == ()
+
+
+def test_a_service_without_a_class_may_be_the_entry(discovered: Discover) -> None:
+    assert names(discovered({"service.py": OBJECTS}, "service:engine")) == ["Engine"]
+
+
+def test_a_service_without_a_class_may_be_of_another_module(discovered: Discover) -> None:
+    files = {
+        "engines.py": OBJECTS,
+        "service.py": """
+            import bentoml
+            from engines import engine as behind
+
+            @bentoml.service
+            class Entry:
+                engine = bentoml.depends(behind)
+            """,
+    }
+
+    assert names(discovered(files)) == ["Engine", "Entry"]
+
+
+def test_a_name_of_a_service_without_a_class_must_be_a_literal(problems: Problems) -> None:
+    text = "import bentoml\nNAME = str(5)\nEntry = bentoml.Service(NAME, cmd=['x'])"
+
+    assert problems({"service.py": text}) == [
+        "service.py:3: `name` of Entry must be a literal: files and variables are named after it"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        ('@bentoml.service(cmd=["serve", "$MODEL"])\nclass Entry: ...', ("serve", "$MODEL")),
+        ("@bentoml.service(cmd=COMMAND)\nclass Entry: ...", ("serve", "here")),
+        ('@bentoml.service(cmd=["serve", find()])\nclass Entry: ...', ("serve",)),
+        (
+            "@bentoml.service\nclass Entry:\n    def __command__(self): return ['serve', self.x]",
+            ("serve",),
+        ),
+    ],
+)
+def test_the_words_of_a_command_are_known_as_far_as_the_source_says_them(
+    discovered: Discover, declared: str, words: tuple[str, ...]
+) -> None:
+    text = f'import bentoml\nCOMMAND = ["serve", "here"]\n{declared}\n'
+
+    assert discovered({"service.py": text}).commands == {"Entry": words}
+
+
+def test_what_only_the_running_service_acts_on_may_be_computed(discovered: Discover) -> None:
+    text = """
+        import bentoml
+
+        class Own(bentoml.Service): ...
+
+        @bentoml.service(service_class=Own, cmd=make(), path_prefix=prefix(), description=f"{1}")
+        class Entry: ...
+        """
+
+    discovery = discovered({"service.py": text})
+
+    assert (discovery.unknown, discovery.computed) == ((), frozenset())
+
+
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
@@ -616,6 +807,9 @@ def test_the_methods_of_an_external_service_are_checked_where_its_class_is_given
         (r"labels={'a': 'b\nc'}", "`labels.a` of Entry: expected one line of text"),
         ("envs=['A=1']", "`envs.0` of Entry: expected keys and values, found the text 'A=1'"),
         ("envs=[{'name': '2A'}]", "`envs.0.name` of Entry: '2A' is no name of a variable"),
+        ("path_prefix='v1'", "`path_prefix` of Entry: 'v1': expected a path that starts with `/`"),
+        ("cmd='serve'", "`cmd` of Entry: expected a list, found the text 'serve'"),
+        ("cmd=[]", "`cmd` of Entry: expected a program and its arguments"),
         (r"envs=[{'name': 'A', 'value': 'b\nc'}]", "`envs.0.value` of Entry: expected one line of text"),
     ],
 )

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from bento_cli.bentofile import Bentofile
-from bento_cli.image import ImageSpec, plan_image, service_variables
-from bentoml._config import load_config
+from bento_cli.image import ImageSpec, container_address, plan_image, service_variables, tasks_folder
+from bentoml import _environment as environment
+from bentoml._config import ServiceConfig, load_config
 from bentoml._graph import ServiceNode
 
 PlanImage = Callable[..., ImageSpec]
@@ -101,9 +102,68 @@ def test_the_image_says_which_service_it_runs(image_of: PlanImage) -> None:
 
 
 def test_a_configuration_that_is_not_known_in_full_is_not_declared() -> None:
-    variables = service_variables(NODE, [], absent=frozenset(), dependents=(), declares_all=False)
+    variables = service_variables(
+        NODE, [], arguments={}, absent=frozenset(), dependents=(), declares_all=False
+    )
 
     assert variables == {}
+
+
+def test_a_command_that_answers_for_a_service_is_declared(image_of: PlanImage) -> None:
+    declared = [
+        image_of(node=replace(NODE, runs_command=runs)).environment["BENTOML_DECLARED"]
+        for runs in (True, False)
+    ]
+
+    assert [environment.declared_from(text).runs_command for text in declared] == [True, False]
+
+
+def test_a_service_is_told_the_arguments_of_its_bento(image_of: PlanImage) -> None:
+    image = image_of(bentofile={"args": {"size": "small", "steps": 20, "seed": None}})
+
+    assert image.environment["BENTOML_ARGUMENTS"] == '{"seed":null,"size":"small","steps":20}'
+
+
+def test_without_arguments_there_is_no_variable_for_them(image_of: PlanImage) -> None:
+    assert "BENTOML_ARGUMENTS" not in image_of().environment
+
+
+@pytest.mark.parametrize("http", [{"port": 8080}, {"host": "127.0.0.1"}])
+def test_a_container_listens_where_its_peers_look_for_it(
+    image_of: PlanImage, http: dict[str, object]
+) -> None:
+    environment = image_of({"http": http}).environment
+
+    assert (environment["BENTOML_HOST"], environment["BENTOML_PORT"]) == ("0.0.0.0", "3000")
+
+
+def test_a_service_that_says_nothing_of_its_address_leaves_it_to_whoever_runs_it(image_of: PlanImage) -> None:
+    assert not {"BENTOML_HOST", "BENTOML_PORT"} & image_of().environment.keys()
+
+
+def test_a_configuration_that_is_not_known_in_full_may_hold_another_address() -> None:
+    assert container_address(ServiceConfig(), is_known=False)["BENTOML_PORT"] == "3000"
+
+
+STORE = {"name": "BENTOML_RESULT_STORE", "value": "redis://cache", "stage": "all"}
+
+
+def test_results_of_tasks_are_kept_in_a_folder_of_the_container() -> None:
+    assert tasks_folder(replace(NODE, tasks=("run",)), []) == "/home/bento/tasks"
+
+
+def test_a_service_without_tasks_keeps_no_results() -> None:
+    assert tasks_folder(NODE, []) is None
+
+
+@pytest.mark.parametrize(
+    ("own", "envs", "given"),
+    [((STORE,), [], []), ((), [STORE], []), ((), [{**STORE, "value": ""}], []), ((), [], [STORE["name"]])],
+)
+def test_results_are_kept_where_the_project_or_its_deployment_says(
+    own: tuple[dict[str, str], ...], envs: list[dict[str, str]], given: list[str]
+) -> None:
+    assert tasks_folder(replace(NODE, tasks=("run",), envs=own), envs, given) is None
 
 
 ENVS = [

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
-from tests.cli.conftest import Files, WriteProject
+from tests.cli.conftest import Files, WriteProject, load_bentofile
 
-from bento_cli.bentofile import load_bentofile
 from bento_cli.errors import InputError
 from bento_cli.requirements import (
     Line,
@@ -92,6 +92,24 @@ def test_a_plug_in_of_a_plug_in_goes_with_both() -> None:
     }
 
 
+@pytest.mark.parametrize("word", ["vllm", "vllm.entrypoints.api_server"])
+def test_what_only_a_command_names_goes_with_its_service(word: str) -> None:
+    engine = replace(slice_of("Engine"), command=("python", "-m", word))
+
+    requirements = assign(lines("vllm==0.9"), [engine, slice_of("Entry")], {})
+
+    assert held(requirements) == {"Engine": ("vllm==0.9",), "Entry": ()}
+    assert requirements.decisions[0].why == f"`{word}` in its command"
+
+
+def test_a_command_names_a_distribution_whose_modules_are_called_otherwise() -> None:
+    engine = replace(slice_of("Engine"), command=("Text_Generation-Server",))
+
+    requirements = assign(lines("text-generation-server"), [engine, slice_of("Entry")], {})
+
+    assert held(requirements)["Entry"] == ()
+
+
 def test_what_nothing_imports_and_nobody_knows_goes_everywhere() -> None:
     found = assign(lines("torch", "some-exporter"), [GPU, CPU], {})
 
@@ -158,7 +176,7 @@ def test_a_module_that_no_requirement_brings_is_noted_with_where_it_is_used() ->
 
 
 def test_a_module_that_the_runtime_brings_needs_no_requirement() -> None:
-    assert assign([], [slice_of("A", "fastapi", "httpx", "starlette")], {}).notes == ()
+    assert assign([], [slice_of("A", "fastapi", "httpx", "starlette", "typing_extensions")], {}).notes == ()
 
 
 def test_placeholders_stand_for_what_no_held_requirement_brings() -> None:

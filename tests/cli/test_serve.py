@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import socket
+import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.cli.conftest import PROJECTS, WriteProject
 
-from bento_cli.errors import BentoError
-from bento_cli.serve import plan_serve
+from bento_cli.build import plan_build, write_bento
+from bento_cli.errors import BentoError, InputError, NotFoundError
+from bento_cli.serve import LocalGraph, LocalService, Servable, find_servable, plan_serve, servable_bento
+from bento_cli.store import Store
+from bentoml._config import load_config
 from bentoml._graph import Edge, ServiceGraph, ServiceNode
 
 GRAPH = ServiceGraph(
@@ -18,6 +25,74 @@ GRAPH = ServiceGraph(
         "Leaf": ServiceNode(name="Leaf", target="service:Leaf"),
     },
 )
+VARIABLES = {"Front": {"A": "1", "BENTOML_ARGUMENTS": "{}"}, "Leaf": {}}
+SERVICE = """
+    import bentoml
+
+    @bentoml.service
+    class Entry: ...
+
+    @bentoml.service
+    class Other: ...
+    """
+
+# What stands in for a service's process: it notes what it is told, and ends once all that it names are told.
+PROCESS = """
+    import http.server, os, pathlib, signal, time
+
+    events = pathlib.Path("events")
+
+    def say(text):
+        with events.open("a") as file:
+            file.write(f"{os.environ['NAME']} {text}\\n")
+
+    def end(number, frame):
+        say(signal.Signals(number).name)
+        deadline = time.monotonic() + 10
+        while not all(f"{name} SIG" in events.read_text() for name in os.environ["ENDS_WITH"].split()):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
+        say("ended")
+        os._exit(0)
+
+    class Ready(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
+    print("started", flush=True)
+    http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Ready).serve_forever()
+    """
+
+
+def stand_in(
+    folder: Path, name: str, *, peers: tuple[str, ...] = (), ends_with: str = "", is_ready: bool = True
+) -> LocalService:
+    """A service that is `PROCESS`, as its project's `bentoml/__main__.py`."""
+    port = free_port()
+    return LocalService(
+        name=name,
+        peers=peers,
+        address="",
+        management_port=port,
+        project=folder,
+        environ={"NAME": name, "ENDS_WITH": ends_with, "PORT": str(port if is_ready else free_port())},
+    )
+
+
+def planned(
+    folder: Path, *, config: dict[str, Any] | None = None, environ: Mapping[str, str] = {}, **options: Any
+) -> tuple[LocalService, ...]:
+    """Where the two services would run."""
+    servable = Servable(
+        graph=GRAPH, project=folder, variables=VARIABLES, config=load_config("Front", config or {})
+    )
+    return plan_serve(servable, environ=environ, **options)
 
 
 def free_port() -> int:
@@ -30,7 +105,7 @@ def free_port() -> int:
 def test_services_find_their_peers_through_the_variables_of_production(tmp_path: Path) -> None:
     port = free_port()
 
-    leaf, front = plan_serve(GRAPH, tmp_path, {"Front": {"A": "1"}, "Leaf": {}}, port=port)
+    leaf, front = planned(tmp_path, port=port)
 
     assert front.environ["BENTOML_PEER_LEAF"] == leaf.address
     assert front.environ["BENTOML_SERVICE"] == "service:Front"
@@ -39,18 +114,158 @@ def test_services_find_their_peers_through_the_variables_of_production(tmp_path:
 
 
 def test_no_two_processes_share_a_port(tmp_path: Path) -> None:
-    services = plan_serve(GRAPH, tmp_path, {"Front": {}, "Leaf": {}}, port=free_port())
+    services = planned(tmp_path, port=0)
 
     ports = [s.environ[name] for s in services for name in ("BENTOML_PORT", "BENTOML_MANAGEMENT_PORT")]
     assert len(set(ports)) == 4
 
 
 def test_only_the_entry_listens_beyond_this_machine(tmp_path: Path) -> None:
-    leaf, front = plan_serve(GRAPH, tmp_path, {"Front": {}, "Leaf": {}}, host="0.0.0.0", port=free_port())
+    leaf, front = planned(tmp_path, host="0.0.0.0", port=0)
 
     assert (leaf.environ["BENTOML_HOST"], front.environ["BENTOML_HOST"]) == ("127.0.0.1", "0.0.0.0")
 
 
 def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(BentoError, match="is in use"):
-        plan_serve(GRAPH, tmp_path, {"Front": {}, "Leaf": {}}, port=server.getsockname()[1])
+        planned(tmp_path, port=server.getsockname()[1])
+
+
+def test_the_configuration_says_where_the_entry_listens(tmp_path: Path) -> None:
+    port = free_port()
+
+    _, front = planned(tmp_path, config={"http": {"host": "0.0.0.0", "port": port}})
+
+    assert front.address == f"http://0.0.0.0:{port}"
+
+
+def test_what_is_asked_for_wins_over_the_configuration(tmp_path: Path) -> None:
+    port = free_port()
+
+    _, front = planned(
+        tmp_path, config={"http": {"host": "0.0.0.0", "port": 80}}, host="127.0.0.1", port=port
+    )
+
+    assert front.address == f"http://127.0.0.1:{port}"
+
+
+def test_an_entry_that_speaks_tls_is_reached_by_https(tmp_path: Path) -> None:
+    leaf, front = planned(tmp_path, config={"ssl": {"enabled": True, "certfile": "cert.pem"}}, port=0)
+
+    assert (leaf.address[:7], front.address[:8]) == ("http://", "https://")
+
+
+def test_a_value_of_the_shell_wins_over_one_that_the_project_declares(tmp_path: Path) -> None:
+    _, front = planned(tmp_path, environ={"A": "2", "BENTOML_ARGUMENTS": "[]"}, port=0)
+
+    assert "A" not in front.environ  # the process inherits it
+    assert front.environ["BENTOML_ARGUMENTS"] == "{}"
+
+
+@pytest.mark.parametrize("named", ["service:Other", "service.py:Other"])
+def test_a_service_of_the_current_folder_needs_no_bentofile(project: WriteProject, named: str) -> None:
+    project({"service.py": SERVICE})
+
+    servable = find_servable(named)
+
+    assert (servable.graph.entry, servable.project) == ("Other", Path())
+
+
+def test_a_service_that_is_named_has_the_settings_of_the_bentofile(project: WriteProject) -> None:
+    project({"service.py": SERVICE, "bentofile.yaml": "service: service:Entry\nargs: {size: small}"})
+
+    servable = find_servable("service:Other", arguments={"steps": 20})
+
+    assert servable.variables["Other"]["BENTOML_ARGUMENTS"] == '{"size":"small","steps":20}'
+
+
+def test_a_service_that_is_not_there_is_no_fault_of_the_bentofile(project: WriteProject) -> None:
+    project({"service.py": SERVICE, "bentofile.yaml": "service: service:Entry\n"})
+
+    with pytest.raises(InputError) as caught:
+        find_servable("service:Oter")
+
+    assert [str(problem) for problem in caught.value.problems] == [
+        "bentofile.yaml: service 'service:Oter': service.py has no service 'Oter', did you mean `Other`?"
+    ]
+
+
+@pytest.mark.parametrize("named", [".", "service"])
+def test_a_project_without_a_bentofile_is_its_service_py(project: WriteProject, named: str) -> None:
+    project({"service.py": "import bentoml\n\n@bentoml.service\nclass Entry: ...\n"})
+
+    assert find_servable(named).graph.entry == "Entry"
+
+
+def test_settings_of_a_pyproject_are_not_passed_over(project: WriteProject) -> None:
+    project({"service.py": SERVICE, "pyproject.toml": '[tool.bentoml.build]\nservice = "service:Other"\n'})
+
+    with pytest.raises(NotFoundError, match=r"bentofile.yaml: no such file") as caught:
+        find_servable(".")
+
+    assert caught.value.hint is not None
+    assert "`tool.bentoml` of pyproject.toml is not read" in caught.value.hint
+
+
+def test_what_is_neither_a_service_nor_a_bento_is_not_found(
+    project: WriteProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
+    project({"other.py": SERVICE})
+
+    with pytest.raises(NotFoundError, match="no Bento 'service:entry'"):
+        find_servable("service:entry")
+
+
+def test_a_bento_is_served_with_its_own_arguments_and_those_given(tmp_path: Path) -> None:
+    plan = plan_build(PROJECTS / "pair", arguments={"size": "small", "steps": 20})
+    bento, _ = write_bento(plan, Store(tmp_path))
+
+    servable = servable_bento(bento, arguments={"steps": 5})
+
+    assert servable.variables["Front"]["BENTOML_ARGUMENTS"] == '{"size":"small","steps":5}'
+    assert servable.variables["Front"]["BENTOML_BENTO"] == str(bento.tag)
+
+
+def test_services_end_before_those_that_they_call_and_together_with_all_others(project: WriteProject) -> None:
+    folder = project({"bentoml/__init__.py": "", "bentoml/__main__.py": PROCESS})
+    services = (
+        stand_in(folder, "First", ends_with="First Second"),
+        stand_in(folder, "Second", ends_with="First Second"),
+        stand_in(folder, "Front", peers=("First", "Second")),
+    )
+
+    with LocalGraph(services, lambda name, line: None) as running:
+        running.wait_ready(60)
+
+    events = (folder / "events").read_text().splitlines()
+    assert events[:2] == ["Front SIGINT", "Front ended"]
+    assert [sorted(events[2:4]), sorted(events[4:])] == [
+        ["First SIGINT", "Second SIGINT"],
+        ["First ended", "Second ended"],
+    ]
+
+
+def test_a_service_that_is_not_ready_gets_the_signal_that_any_process_knows(project: WriteProject) -> None:
+    folder = project({"bentoml/__init__.py": "", "bentoml/__main__.py": PROCESS})
+    started = threading.Event()
+
+    with LocalGraph((stand_in(folder, "Slow", is_ready=False),), lambda name, line: started.set()):
+        assert started.wait(60)
+
+    assert (folder / "events").read_text().splitlines() == ["Slow SIGTERM", "Slow ended"]
+
+
+def test_an_interrupt_that_nobody_catches_kills_the_services(project: WriteProject) -> None:
+    folder = project({"bentoml/__init__.py": "", "bentoml/__main__.py": PROCESS})
+    started = threading.Event()
+
+    def run() -> None:
+        with LocalGraph((stand_in(folder, "Slow", is_ready=False),), lambda name, line: started.set()):
+            assert started.wait(60)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+
+    assert not (folder / "events").exists()  # it was not told, and has ended

@@ -100,6 +100,49 @@ def test_a_place_is_named_below_the_projects_folder() -> None:
     assert found["Embedder"].reached["torch"] == "models/embedding/service.py:2: `torch`"
 
 
+def test_what_is_mounted_on_a_service_and_its_hooks_are_of_its_slice() -> None:
+    found = slices("mounted-apps", "service:Front")
+
+    assert {module: why.partition(":")[0] for module, why in found["Front"].reached.items()} == {
+        "fastapi": "more.py",
+        "jinja2": "admin.py",
+        "matplotlib": "web.py",
+        "pandas": "more.py",
+        "sentencepiece": "warmup.py",
+        "sqlalchemy": "tables.py",
+    }
+
+
+def test_a_service_without_a_class_needs_nothing_of_what_stands_beside_it() -> None:
+    engine = slices("mounted-apps", "service:Front")["Engine"]
+
+    # Making an application is a call, which runs in every process that loads its module.
+    assert_slice(
+        engine,
+        reached={"fastapi"},
+        absent={"jinja2", "matplotlib", "pandas", "sentencepiece", "sqlalchemy"},
+    )
+
+
+@pytest.mark.parametrize("word", ["servers.own", "servers/own.py", "./run.py", "run"])
+def test_what_a_command_runs_gets_all_that_it_imports(sliced: SliceOf, word: str) -> None:
+    files = {
+        "service.py": f"""
+            import bentoml, cv2
+            COLOUR = cv2.IMREAD_COLOR
+            Entry = bentoml.Service("Entry", cmd=["python", {word!r}])
+            """,
+        "run.py": "import servers.own",
+        "servers/__init__.py": "",
+        "servers/own.py": "import torch\ndef f():\n    import numpy",
+    }
+
+    part = sliced(files)
+
+    assert_slice(part, reached={"torch", "numpy"}, absent={"cv2"})
+    assert "servers.own" in part.modules
+
+
 MERELY_NAMED = [
     "import torch\nDTYPE = torch.float16",
     "import torch\nDTYPE: torch.dtype = torch.float16",

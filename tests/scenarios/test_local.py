@@ -10,23 +10,39 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 import httpx
 
 from tests.scenarios.conftest import EXAMPLE, PAIR, ROOT, Run, post_drawing
 
+NEVER_DONE = """
+import asyncio
+import bentoml
+
+@bentoml.service
+class Entry:
+    @bentoml.api
+    async def wait(self) -> None:
+        print("the call runs", flush=True)
+        await asyncio.sleep(3600)
+"""
+
 
 @contextmanager
-def serving(what: str | Path, port: int, home: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+def serving(
+    what: str | Path, port: int, home: Path, *, stderr: int = subprocess.DEVNULL, **variables: str
+) -> Iterator[subprocess.Popen[str]]:
     """`bento serve` in a process of its own, ready; interrupted as Ctrl-C does it at the end."""
     server = subprocess.Popen(
         [sys.executable, "-m", "bento_cli", "serve", str(what), "--port", str(port)],
         cwd=ROOT,
         env={**os.environ, "BENTOML_HOME": str(home), **variables},
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=stderr,
         text=True,
         start_new_session=True,
     )
@@ -63,10 +79,34 @@ def test_a_bento_is_served_by_its_tag(run: Run, free_port: int, bento_home: Path
 
 def test_ctrl_c_leaves_nothing_running(free_port: int, bento_home: Path) -> None:
     with serving(PAIR, free_port, bento_home, MARK_OF_THIS_TEST="ctrl-c") as server:
-        assert len(_marked("ctrl-c")) == 1 + 2 + 3  # the command, two supervisors, three workers
+        # The command, two supervisors, three workers, and what the two of one service were forked from.
+        assert len(_marked("ctrl-c")) == 1 + 2 + 3 + 1
 
     assert server.returncode == 0
     assert _marked("ctrl-c") == []
+
+
+def test_a_second_ctrl_c_ends_what_still_runs(
+    project: Callable[[dict[str, str]], Path], free_port: int, bento_home: Path
+) -> None:
+    folder = project({"service.py": NEVER_DONE})
+    serve = serving(folder, free_port, bento_home, stderr=subprocess.PIPE, MARK_OF_THIS_TEST="twice")
+    with serve as server, ThreadPoolExecutor(1) as threads:
+        assert server.stderr is not None
+        url = f"http://127.0.0.1:{free_port}/wait"
+        call = threads.submit(httpx.post, url, json={}, timeout=120)
+        said = list(iter(server.stderr.readline, "Entry the call runs\n"))
+        server.send_signal(signal.SIGINT)
+        said += takewhile(lambda line: not line.startswith("stopping"), server.stderr)
+        server.send_signal(signal.SIGINT)
+        said += server.stderr
+        server.wait(60)
+
+        assert _marked("twice") == []
+        assert isinstance(call.exception(60), httpx.TransportError)
+
+    assert server.returncode == 130
+    assert "Traceback" not in "".join(said)
 
 
 def test_a_killed_command_takes_its_services_with_it(free_port: int, bento_home: Path) -> None:
@@ -77,6 +117,25 @@ def test_a_killed_command_takes_its_services_with_it(free_port: int, bento_home:
             time.sleep(0.05)
 
     assert _marked("killed") == []
+
+
+def test_the_table_shows_where_each_service_is_managed(free_port: int, bento_home: Path) -> None:
+    with serving(PAIR, free_port, bento_home) as server:
+        assert server.stdout is not None
+        rows = [server.stdout.readline().split() for _ in range(2)]
+        answers = [httpx.get(f"http://127.0.0.1{row[2]}/readyz", timeout=30) for row in rows]
+
+    assert [row[0] for row in rows] == ["Front", "Doubler"]
+    assert [answer.status_code for answer in answers] == [200, 200]
+
+
+def test_log_lines_that_are_json_stay_so(run: Run, free_port: int) -> None:
+    result = run(
+        "bento", "serve", PAIR, "--port", str(free_port), REFUSE_TO_START="yes", BENTOML_LOG_FORMAT="json"
+    )
+
+    lines = [json.loads(line) for line in result.stderr.splitlines() if '"process":' in line]
+    assert "Doubler" in {line["process"].partition(":")[0] for line in lines}
 
 
 def test_a_port_in_use_is_said_before_anything_starts(run: Run, free_port: int) -> None:
@@ -105,11 +164,13 @@ def test_a_project_declares_variables_and_the_shell_wins(
     assert values == ["declared", "of the shell"]
 
 
-def test_a_service_that_cannot_start_is_shown_by_the_tail_of_its_log(run: Run, free_port: int) -> None:
+def test_a_service_that_cannot_start_is_shown_by_its_log(run: Run, free_port: int) -> None:
     result = run("bento", "serve", PAIR, "--port", str(free_port), REFUSE_TO_START="yes")
 
     assert result.returncode == 6
-    assert "told to refuse by REFUSE_TO_START" in result.stderr
+    reasons = [line for line in result.stderr.splitlines() if "told to refuse by REFUSE_TO_START" in line]
+    assert reasons
+    assert all(line.startswith("Doubler") for line in reasons)  # none of them a second time below
     assert "Doubler ended with exit code 1" in result.stderr
 
 

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from bento_cli.bentofile import project_root
 from bento_cli.build import BuildPlan, plan_build, write_bento
-from bento_cli.commands._options import Quiet, key_value, project_root, say_notes, single
+from bento_cli.commands._options import ArgFiles, Args, Quiet, given_arguments, key_value, say_notes, single
 from bento_cli.console import Console
 from bento_cli.store import Store
 from bentoml._graph import as_text
@@ -22,7 +23,9 @@ class Output(str, Enum):
 
 
 def build(
-    project: Annotated[str, typer.Argument(help="The folder that holds bentofile.yaml.")] = ".",
+    project: Annotated[
+        str, typer.Argument(help="The folder that holds bentofile.yaml, or service.py.")
+    ] = ".",
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the Bento, over the bentofile's.")
     ] = None,
@@ -31,6 +34,8 @@ def build(
         typer.Option("--version", help="Version of the Bento; derived from its content when not given."),
     ] = None,
     label: Annotated[list[str] | None, typer.Option("--label", help="key=value; may be repeated.")] = None,
+    arg: Args = None,
+    arg_file: ArgFiles = None,
     output: Annotated[
         Output, typer.Option("--output", "-o", help="`tag` prints `__tag__:name:version` alone.")
     ] = Output.default,
@@ -44,11 +49,17 @@ def build(
     Examples:
       bento build .
       bento build examples/controlnet --label team=vision
+      bento build . --arg model=small --arg steps=20
       bento build . --version 1.2.0 --output tag
     """
     console = Console(quiet=quiet or output is Output.tag)
-    plan = plan_build(project_root(project), name=name, labels=dict(key_value(text) for text in label or ()))
-    say_notes(plan, console)
+    plan = plan_build(
+        project_root(project),
+        name=name,
+        labels=dict(key_value(text) for text in label or ()),
+        arguments=given_arguments(arg, arg_file),
+    )
+    say_notes(plan.notes, console)
     _show_decisions(plan, console)
     bento, is_new = write_bento(plan, Store(), version=version)
     if output is Output.tag:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bento_cli.commands._options import Quiet, built, single
+from bento_cli.commands._options import ArgFiles, Args, Quiet, built, given_arguments, single
 from bento_cli.commands.containerize import make_images
 from bento_cli.console import Console
 from bento_cli.deploy import plan_deployment, plan_operations, require_gpu, target_of, with_images
@@ -28,6 +28,8 @@ def deploy(
     name: Annotated[
         str | None, typer.Option("--name", "-n", help="Name of the deployment, over the file's.")
     ] = None,
+    arg: Args = None,
+    arg_file: ArgFiles = None,
     port: Annotated[
         int, typer.Option("--port", "-p", min=1, max=65535, help="Where the entry is published.")
     ] = 3000,
@@ -54,7 +56,12 @@ def deploy(
     options = DeployOptions(
         port=port, use_gpu=not cpu, cache_folder=str(Path(cache).resolve()) if cache else None
     )
-    found = built(bento or config.bento or ".", console, [config_file] if config_file else [])
+    found = built(
+        bento or config.bento or ".",
+        console,
+        arguments=given_arguments(arg, arg_file),
+        leave_out=[config_file] if config_file else [],
+    )
     deployment = plan_deployment(found, config, file, options, name=name)
     engine = DockerEngine()
     require_gpu(deployment, engine.check())

@@ -30,13 +30,13 @@ class Deployment:
     bento: Bento
     services: tuple[ComposeService, ...]
     labels: Mapping[str, str]
-    options: DeployOptions
     ignored: tuple[str, ...]
 
     @property
     def url(self) -> str:
         """Where the entry service answers on this machine."""
-        return f"http://127.0.0.1:{self.options.port}"
+        entry = next(service for service in self.services if service.published_port is not None)
+        return f"{entry.scheme}://127.0.0.1:{entry.published_port}"
 
 
 def plan_deployment(
@@ -68,7 +68,6 @@ def plan_deployment(
         bento=bento,
         services=desired_services(bento, config, configs, options),
         labels={label.key: label.value for label in config.labels},
-        options=options,
         ignored=tuple(not_acted_on(config, bento.graph)),
     )
 

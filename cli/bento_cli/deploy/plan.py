@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from bento_cli.bento import Bento
-from bento_cli.compose import ComposeService, peer_environment, reservations, whole_gpus
+from bento_cli.compose import ComposeService, peer_environment, reservations, url_scheme, whole_gpus
 from bento_cli.deployment_config import DeploymentConfig
 from bento_cli.engine import Container
-from bento_cli.image import CACHE_FOLDER, LABEL_PREFIX
+from bento_cli.image import CACHE_FOLDER, LABEL_PREFIX, container_address, tasks_folder
 from bento_cli.names import kebab_case
 from bentoml import _environment as environment
 from bentoml._config import ServiceConfig
@@ -73,11 +73,12 @@ def desired_services(
     services = []
     for node in graph:
         said = config.service(node.name)
+        given = {env.name: env.value for env in (*config.envs, *said.envs)}
         variables = {
-            **{env.name: env.value for env in config.envs},
-            **{env.name: env.value for env in said.envs},
+            **given,
             environment.BENTO: str(bento.tag),
             **peer_environment(graph, node.name),
+            **container_address(configs[node.name]),
         }
         if said.config_overrides:
             variables[environment.CONFIG_OVERRIDES] = environment.overrides_text(
@@ -90,10 +91,12 @@ def desired_services(
                 container=kebab_case(node.name),
                 image=bento.tag.image(node.name),
                 published_port=options.port if is_entry else None,
+                scheme=url_scheme(configs[node.name]),
                 peers=graph.peers(node.name),
                 environment=variables,
                 cache_folder=CACHE_FOLDER if bento.service(node.name).uses_model_hub else None,
                 cache_bind=options.cache_folder,
+                tasks_folder=tasks_folder(node, bento.manifest.envs, given),
                 gpus=whole_gpus(configs[node.name]) if options.use_gpu else 0,
                 replicas=1 if is_entry else max(1, said.scaling.min_replicas),
                 reservations=reservations(configs[node.name]),

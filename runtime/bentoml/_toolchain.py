@@ -1,0 +1,206 @@
+"""`bentoml.build` and `bentoml.serve`: doors to the toolchain, which an image does not hold."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bentoml._service import Service
+from bentoml.exceptions import BentoMLException, MissingDependencyException
+
+if TYPE_CHECKING:
+    from bento_cli.bento import Bento
+    from bento_cli.serve import LocalGraph
+    from bentoml._client.http import SyncHTTPClient
+
+log = logging.getLogger("bentoml")
+
+
+class Server:
+    """A graph that runs on this machine until it is stopped, or its `with` block or this process ends.
+
+    Attributes:
+        url: where the entry answers.
+    """
+
+    def __init__(self, url: str, running: LocalGraph) -> None:
+        self.url = url
+        self._running = running
+
+    def get_client(self, **options: Any) -> SyncHTTPClient:
+        """A client of the entry; `options` are those of `SyncHTTPClient`."""
+        from bentoml._client.http import SyncHTTPClient
+
+        return SyncHTTPClient(self.url, **options)
+
+    def stop(self) -> None:
+        """Stop all services, the entry first."""
+        self._running.stop()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def serve(
+    bento: str | os.PathLike[str] | Service[Any] | type[Any] | Bento,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    working_dir: str | os.PathLike[str] | None = None,
+    args: Mapping[str, Any] | None = None,
+    timeout: float = 600,
+) -> Server:
+    """Run a graph as `bento serve` does: one process tree for each service, ready when this returns.
+
+    What the services log comes through the logger `bentoml`.
+
+    Args:
+        bento: a project's folder, `module:Class`, a service, a Bento or its tag.
+        host: of the entry; what its configuration names when not given, else this machine alone.
+        port: of the entry, 0 for any free one; what its configuration names when not given, else 3000.
+        working_dir: the folder of the module in `module:Class`, the current one when not given.
+        args: what `bentoml.use_arguments` returns, over the project's or the Bento's own.
+        timeout: seconds until all services must be ready.
+
+    Raises:
+        BentoMLException: there is no such thing, or a service does not become ready; has its last words.
+        MissingDependencyException: the toolchain is not installed.
+    """
+    with _toolchain("serve"):
+        from bento_cli import serve as local
+        from bento_cli.arguments import as_arguments
+        from bento_cli.bento import Bento
+        from bento_cli.bentofile import bentofile_for
+
+        arguments = as_arguments(args or {})
+        if isinstance(bento, Service | type):
+            root, target = _place(bento)
+            file = bentofile_for(root, target)
+            servable = local.servable_project(root, file=file, arguments=arguments)
+        elif isinstance(bento, Bento):
+            servable = local.servable_bento(bento, arguments=arguments)
+        else:
+            folder = Path(working_dir or ".")
+            servable = local.find_servable(os.fspath(bento), folder=folder, arguments=arguments)
+        _log_notes(servable.notes)
+        services = local.plan_serve(servable, host=host, port=port)
+        running = local.LocalGraph(services, lambda service, line: log.info("%s: %s", service, line))
+        try:
+            running.start()
+            running.wait_ready(timeout)
+        except BaseException:
+            running.stop()
+            raise
+        return Server(services[-1].address, running)
+
+
+def build(
+    service: str | Service[Any] | type[Any],
+    *,
+    name: str | None = None,
+    version: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    description: str | None = None,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    envs: Sequence[Mapping[str, str]] | None = None,
+    docker: Mapping[str, Any] | None = None,
+    python: Mapping[str, Any] | None = None,
+    services: Mapping[str, Any] | None = None,
+    args: Mapping[str, Any] | None = None,
+    build_ctx: str | os.PathLike[str] | None = None,
+) -> Bento:
+    """Build a Bento as `bento build` does; the arguments are what a bentofile says, and none is read.
+
+    Args:
+        service: the entry, or `module:Class` of it.
+        version: of the Bento; derived from its content when not given.
+        build_ctx: the project's folder; where the service's modules are when not given.
+
+    Raises:
+        BentoMLException: everything that is wrong with the project or the arguments.
+        MissingDependencyException: the toolchain is not installed.
+    """
+    with _toolchain("build"):
+        from bento_cli.build import plan_build, write_bento
+        from bento_cli.store import Store
+        from bento_cli.yaml_file import YamlFile
+
+        root, target = (Path(), service) if isinstance(service, str) else _place(service)
+        said = {
+            "service": target,
+            "name": name,
+            "labels": labels,
+            "description": description,
+            "include": include,
+            "exclude": exclude,
+            "envs": envs,
+            "docker": docker,
+            "python": python,
+            "services": services,
+            "args": args,
+        }
+        data = {key: value for key, value in said.items() if value is not None}
+        file = YamlFile(Path("bentoml.build()"), data, lines={})
+        plan = plan_build(Path(build_ctx or root), file=file)
+        _log_notes(plan.notes)
+        bento, _ = write_bento(plan, Store(), version=version)
+        return bento
+
+
+@contextmanager
+def _toolchain(door: str) -> Iterator[None]:
+    """What the toolchain raises becomes an error of this package; so does that it is not installed."""
+    if importlib.util.find_spec("bento_cli") is None:
+        raise MissingDependencyException(
+            f"`bentoml.{door}()` needs the toolchain, and an image holds the runtime alone; "
+            "call it where `bento-toolchain` is installed"
+        )
+    from bento_cli.errors import BentoError
+
+    try:
+        yield
+    except BentoError as error:
+        # What is an option of the command line is an argument here.
+        hint = error.hint and "hint: " + re.sub(r"--([a-z]+)", r"\1=", error.hint)
+        words = [error.message, error.details, hint]
+        raise BentoMLException("\n".join(filter(None, words))) from error
+
+
+def _place(service: Service[Any] | type[Any]) -> tuple[Path, str]:
+    """The folder in which a service's project is, and `module:name` of the service there.
+
+    Raises:
+        TypeError: it is a class that is no service, though to type checkers one looks like the other.
+        BentoMLException: no process but this one can find it.
+    """
+    if not isinstance(service, Service):
+        raise TypeError(f"{service!r} is not marked with `@bentoml.service`")
+    module = sys.modules.get(service.inner.__module__)
+    names = [name for name, value in vars(module).items() if value is service] if module else []
+    file = getattr(module, "__file__", None)
+    if module is None or file is None or not names:
+        raise BentoMLException(
+            f"{service.name} is no name of a module in a file: a process of its own could not find it"
+        )
+    path = Path(file).resolve()
+    dotted = path.stem if module.__name__ == "__main__" else module.__name__
+    folder = path.parents[dotted.count(".") + (path.name == "__init__.py")]
+    if folder.name == "src" and (folder.parent / "bentofile.yaml").exists():
+        folder = folder.parent
+    return folder, f"{dotted}:{names[0]}"
+
+
+def _log_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        log.warning("%s", note)

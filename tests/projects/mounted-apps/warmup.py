@@ -1,0 +1,5 @@
+import sentencepiece
+
+
+def load():
+    return sentencepiece.SentencePieceProcessor()
