@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check testbed testbed-down bench schema check-gpu clean
+.PHONY: help demo test check testbed testbed-down bench soak fuzz schema check-gpu clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ help: ## what there is
 demo: $(VENV)/.example ## the example's two services on this machine, no container engine: a picture in .demo/
 	@$(BIN)/python scripts/demo.py
 
-test: $(VENV)/.example ## all checks and tests; the container scenarios too where an engine answers
+test: $(VENV)/.example .venv-reference/.stamp ## all checks and tests; the container scenarios too where an engine answers
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python scripts/run_tests.py
 
@@ -31,8 +31,14 @@ testbed: ## a container engine, registry and package index on a bare Debian mach
 testbed-down: ## stop what `make testbed` started; images and caches stay
 	@bash tests/testbed/testbed.sh down
 
-bench: $(VENV)/.project ## how long things take, beside their goals
-	@$(BIN)/python scripts/bench.py
+bench: $(VENV)/.example ## how long things take, beside their goals (TABLES="commands serving memory")
+	@$(BIN)/python -m scripts.bench $(TABLES)
+
+soak: $(VENV)/.project ## ten minutes of mixed load on a service whose workers are killed
+	@BENTO_SOAK_S=600 $(BIN)/python -m pytest -q -s tests/runtime/process/test_soak.py
+
+fuzz: $(VENV)/.project ## the decoders and endpoints against very many odd requests
+	@BENTO_FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -q tests/robustness/test_decoders.py
 
 schema: $(VENV)/.project ## write bentofile.schema.json from the model
 	@$(BIN)/python -m bento_cli.schema bentofile.schema.json
@@ -42,13 +48,18 @@ check-gpu: ## the example's GPU service on this machine's GPU, its picture compa
 	@PYTHONPATH="$(CURDIR)/cli:$(CURDIR)/templates:$(CURDIR)/runtime" $(PYTHON) scripts/check_gpu.py
 
 clean: ## remove what make made here
-	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-reference .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/.project: pyproject.toml scripts/install.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'
 	@echo "making $(VENV) and installing the project"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 	@$(BIN)/python scripts/install.py project
+	@touch $@
+
+.venv-reference/.stamp: scripts/install.py $(VENV)/.example
+	@echo "installing the existing implementation, which tests/compat compares with"
+	@$(BIN)/python scripts/install.py reference
 	@touch $@
 
 $(VENV)/.example: $(VENV)/.project examples/controlnet/bentofile.yaml

@@ -1,5 +1,6 @@
-"""Installs the project into the environment that runs this: `install.py project` or `install.py example`.
+"""Installs into the environment that runs this what the project needs, `install.py project`, or its example.
 
+`install.py reference` makes an environment for the implementation that tests/compat compares with.
 uv does the work with pip's settings, so that what a machine is set up with holds here too. For the example
 torch is its CPU build: from `$TORCH_INDEX`, else from a folder of wheels that pip looks in, else from the
 index that uv knows for CPU builds. Gigabytes of CUDA are never downloaded unasked.
@@ -11,10 +12,16 @@ import os
 import platform
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "controlnet"
+REFERENCE = ROOT / ".venv-reference"
+# Not the newest: 1.4.40 asks for a release of certifi that not every index has.
+REFERENCE_RELEASE = "bentoml==1.4.39"
+# Both stand on the same releases of these, so that what differs is their own doing.
+SHARED = ("numpy", "pandas", "pillow", "pydantic", "starlette")
 
 
 def main() -> None:
@@ -26,11 +33,21 @@ def main() -> None:
     elif what == "example":
         install_torch()
         install(*example_requirements())
+    elif what == "reference":
+        install_reference()
     else:
-        sys.exit(f"{what!r}: expected `project` or `example`")
+        sys.exit(f"{what!r}: expected `project`, `example` or `reference`")
 
 
-def install(*arguments: str) -> None:
+def install_reference() -> None:
+    """A new environment for the existing implementation, which no path of ours leads to."""
+    run(sys.executable, "-m", "uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(REFERENCE))
+    python = str(REFERENCE / "bin" / "python")
+    install_torch(python)
+    install(REFERENCE_RELEASE, *(f"{name}=={version(name)}" for name in SHARED), python=python)
+
+
+def install(*arguments: str, python: str = sys.executable) -> None:
     """`uv pip install` with the index and the folders that pip is set up with."""
     settings = {"UV_LINK_MODE": os.environ.get("UV_LINK_MODE", "copy")}
     index = pip_setting("index-url")
@@ -47,24 +64,25 @@ def install(*arguments: str) -> None:
         "install",
         "--quiet",
         "--python",
-        sys.executable,
-        "--compile-bytecode",
+        python,
+        # A tenth of the reference is ever imported, and torch takes a minute to compile.
+        *(["--compile-bytecode"] if python == sys.executable else []),
     ]
     run(*command, *arguments, **settings)
 
 
-def install_torch() -> None:
+def install_torch(python: str = sys.executable) -> None:
     """The CPU build of torch, or a refusal that says how to get one."""
     index = os.environ.get("TORCH_INDEX")
     try:
         if index:
-            install("--index-url", index, "torch")
+            install("--index-url", index, "torch", python=python)
         elif wheel_version := torch_on_disk():
-            install(f"torch=={wheel_version}")
+            install(f"torch=={wheel_version}", python=python)
         elif platform.system() == "Darwin":
-            install("torch")  # the only build there is has no CUDA
+            install("torch", python=python)  # the only build there is has no CUDA
         else:
-            install("--torch-backend", "cpu", "torch")
+            install("--torch-backend", "cpu", "torch", python=python)
     except subprocess.CalledProcessError as error:
         sys.exit(
             "no CPU build of torch could be installed.\n"

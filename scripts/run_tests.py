@@ -1,41 +1,82 @@
-"""The test suite: everything, or all but the container scenarios where no engine answers.
+"""The test suite: everything, or all but what this machine has no means for, which is then told.
 
-In CI an engine is required. Arguments go to pytest.
+In CI all of it is required. Arguments go to pytest.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
-def main() -> int:
-    command = [sys.executable, "-m", "pytest", *sys.argv[1:]]
-    if engine_answers():
-        return subprocess.run(command, check=False).returncode
-    if os.environ.get("CI"):
-        print("no container engine answers, and CI runs the container scenarios: `make testbed` starts one")
-        return 1
-    code = subprocess.run([*command, "-m", "not docker"], check=False).returncode
-    print(
-        f"not run: {count_scenarios()} container scenarios, for want of an engine; "
-        "`make testbed` gives a bare Debian machine one, and any Docker Engine will do"
-    )
-    return code
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """Something that the tests with a marker cannot do without.
+
+    Args:
+        tests: what those tests are, for a person.
+        remedy: how to get what is missing.
+    """
+
+    marker: str
+    is_there: Callable[[], bool]
+    tests: str
+    remedy: str
 
 
 def engine_answers() -> bool:
     try:
-        return (
-            subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=30).returncode == 0
-        )
+        command = ["docker", "info"]
+        return subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 0
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return False
 
 
-def count_scenarios() -> int:
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "docker"]
+NEEDS = (
+    Need(
+        marker="docker",
+        is_there=engine_answers,
+        tests="container scenarios, for want of an engine",
+        remedy="`make testbed` gives a bare Debian machine one, and any Docker Engine will do",
+    ),
+    Need(
+        marker="reference",
+        is_there=(ROOT / ".venv-reference" / "bin" / "python").exists,
+        tests="comparisons with the existing implementation",
+        remedy="`make test` installs it in .venv-reference",
+    ),
+    Need(
+        marker="redis",
+        is_there=lambda: shutil.which("redis-server") is not None,
+        tests="tests of tasks in Redis, for want of a server",
+        remedy="Debian has it as `redis-server`",
+    ),
+)
+
+
+def main() -> int:
+    command = [sys.executable, "-m", "pytest", *sys.argv[1:]]
+    missing = [need for need in NEEDS if not need.is_there()]
+    if missing and os.environ.get("CI"):
+        for need in missing:
+            print(f"CI runs all tests, and cannot run {need.tests}: {need.remedy}")
+        return 1
+    selection = ["-m", " and ".join(f"not {need.marker}" for need in missing)] if missing else []
+    code = subprocess.run([*command, *selection], check=False).returncode
+    for need in missing:
+        print(f"not run: {count(need.marker)} {need.tests}; {need.remedy}")
+    return code
+
+
+def count(marker: str) -> int:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", marker]
     listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return sum("::" in line for line in listed.splitlines())
 
