@@ -39,6 +39,7 @@ soak: $(VENV)/.project ## ten minutes of mixed load on a service whose workers a
 
 fuzz: $(VENV)/.project ## the decoders and endpoints against very many odd requests
 	@BENTO_FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -q tests/robustness/test_decoders.py
+	@BENTO_FUZZ_EXAMPLES=500 $(BIN)/python -m pytest -q tests/robustness/test_openapi.py
 
 schema: $(VENV)/.project ## write bentofile.schema.json from the model
 	@$(BIN)/python -m bento_cli.schema bentofile.schema.json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.runtime.conftest import ServiceProcess, service_of
 
 from bentoml._serving.openapi import openapi_document
 
+EXAMPLES = int(os.environ.get("BENTO_FUZZ_EXAMPLES", "25"))
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -45,7 +47,9 @@ schema = schemathesis.openapi.from_dict(openapi_document(service_of(Everything))
 
 
 @schema.parametrize()
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=EXAMPLES, derandomize=EXAMPLES == 25, deadline=None, suppress_health_check=list(HealthCheck)
+)
 def test_every_endpoint_keeps_to_its_document(case: Any, served: ServiceProcess) -> None:
     case.call_and_validate(base_url=served.address, checks=CHECKS)
 
