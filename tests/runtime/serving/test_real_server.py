@@ -52,7 +52,7 @@ class Odd:
         await websocket.send_text(f"{await websocket.receive_text()} to {self.name}")
 
     @bentoml.task
-    def work(self) -> None:
+    def toil(self) -> None:
         pass
 """
 
@@ -76,14 +76,14 @@ def test_a_response_without_content_leaves_its_connection_as_it_was(odd: Service
 
 def test_a_task_whose_request_stalls_is_refused(odd: ServiceProcess) -> None:
     with socket.create_connection(("127.0.0.1", odd.port), timeout=30) as connection:
-        connection.sendall(b"POST /work/submit HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+        connection.sendall(b"POST /toil/submit HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
 
         assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_client_that_leaves_a_submission_is_no_failure_of_the_service(odd: ServiceProcess) -> None:
     with socket.create_connection(("127.0.0.1", odd.port), timeout=30) as connection:
-        connection.sendall(b"POST /work/submit HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+        connection.sendall(b"POST /toil/submit HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
 
     assert odd.post("/own_service").status_code == 200
     assert "failed" not in odd.log
