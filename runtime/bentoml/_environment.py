@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from bentoml._layers import merge
 from bentoml.exceptions import BentoMLConfigException
 
 SERVICE: Final = "BENTOML_SERVICE"
@@ -36,7 +38,9 @@ CONFIG_KEYS: Final = frozenset(
 """The keys of a service's configuration, as `bentoml._config` has them."""
 
 CONFIG_OVERRIDES: Final = "BENTOML_CONFIG_OVERRIDES"
-"""JSON, `{"services": {"<Service>": {...}}}`: values that win over the service's own."""
+"""JSON, `{"services": {"<Service>": {...}}}`: values that win over those that the service declares.
+
+A key of the configuration directly below `services` is for all, and what one declares wins over it."""
 
 DECLARED: Final = "BENTOML_DECLARED"
 """JSON, `{"name": ..., "config": {...}}`: what the service's source says, so that the supervisor need not
@@ -47,6 +51,9 @@ ABSENT_MODULES: Final = "BENTOML_ABSENT_MODULES"
 
 DEPENDENTS: Final = "BENTOML_DEPENDENTS"
 """Comma-separated services that depend on this one. Without any, frames are refused."""
+
+DEPLOYMENT_SECRET: Final = "BENTOML_DEPLOYMENT_SECRET"  # noqa: S105  # the name of a variable
+"""What the services of one deployment know and nobody else: who shows that it does gets tracebacks."""
 
 BENTO: Final = "BENTOML_BENTO"
 """`name:version` of the Bento that this process runs."""
@@ -80,14 +87,14 @@ _IGNORED: Final = ("BENTOML_CONFIG", "BENTOML_CONFIG_OPTIONS")
 _OURS: Final = frozenset(
     {
         SERVICE, PROJECT, HOST, PORT, "PORT", MANAGEMENT_PORT, CONFIG_OVERRIDES, DECLARED, ABSENT_MODULES,
-        DEPENDENTS, BENTO, METRICS_DIRECTORY, ARGUMENTS,
+        DEPENDENTS, DEPLOYMENT_SECRET, BENTO, METRICS_DIRECTORY, ARGUMENTS,
     }
 )  # fmt: skip
 
 
 def is_reserved(name: str) -> bool:
     """Whether the toolchain writes this variable itself, so that nobody else may."""
-    return name in _OURS or name.startswith((PEER_PREFIX, DEPLOYMENT_PREFIX))
+    return name in _OURS or name.startswith(PEER_PREFIX)
 
 
 def variable_part(name: str) -> str:
@@ -164,24 +171,65 @@ def management_port(environ: Mapping[str, str] = os.environ) -> int:
     return DEFAULT_MANAGEMENT_PORT
 
 
-def config_overrides(service: str, environ: Mapping[str, str] = os.environ) -> dict[str, object]:
-    """What `BENTOML_CONFIG_OVERRIDES` says about one service; empty when it says nothing."""
-    if CONFIG_OVERRIDES not in environ:
-        return {}
-    overrides_by_key = _json_object(environ[CONFIG_OVERRIDES], CONFIG_OVERRIDES)
-    if overrides_by_key.keys() - {"services"}:
+def with_overrides(
+    service: str, declared: Mapping[str, object], environ: Mapping[str, str] = os.environ
+) -> dict[str, object]:
+    """A service's configuration with what `BENTOML_CONFIG_OVERRIDES` says.
+
+    What stands there for all services is weaker than what this one declares, what is for it alone stronger.
+
+    Raises:
+        BentoMLConfigException: it is not `{"services": {...}}`, or a key of it can be nothing that is known.
+    """
+    services = _overridden(service, environ)
+    for name, value in services.items():
+        if name in CONFIG_KEYS and name != service:
+            continue
+        if not isinstance(value, dict | None):
+            # A service has an object: this can only be meant as a key for all of them.
+            near = difflib.get_close_matches(name, [service, *sorted(CONFIG_KEYS)], n=1)
+            hint = "" if name == service else _did_you_mean(near)
+            raise BentoMLConfigException(f"{CONFIG_OVERRIDES}: `services.{name}` is no object{hint}")
+    for_all = {key: value for key, value in services.items() if key in CONFIG_KEYS and key != service}
+    own = services.get(service)
+    return merge(for_all, declared, own if isinstance(own, dict) else {})
+
+
+def unknown_overrides(service: str, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """A warning for each entry of `BENTOML_CONFIG_OVERRIDES` that is for nobody whom this service knows.
+
+    That is no error: a service knows those that it calls and those that call it, and its graph may be larger.
+    """
+    known = {service, *names(DEPENDENTS, environ)}
+    unknown = [
+        name
+        for name in _overridden(service, environ)
+        if name not in known and name not in CONFIG_KEYS and peer_variable(name) not in environ
+    ]
+    return tuple(
+        f"{CONFIG_OVERRIDES}: `services.{name}` is no service that {service} knows, nor a key of the "
+        f"configuration{_did_you_mean(difflib.get_close_matches(name, sorted(known | CONFIG_KEYS), n=1))}"
+        for name in unknown
+    )
+
+
+def _overridden(service: str, environ: Mapping[str, str]) -> dict[str, object]:
+    """What stands below `services`."""
+    overrides = (
+        _json_object(environ[CONFIG_OVERRIDES], CONFIG_OVERRIDES) if CONFIG_OVERRIDES in environ else {}
+    )
+    if overrides.keys() - {"services"}:
         shape = f'{{"services": {{"{service}": {{...}}}}}}'
-        found = ", ".join(sorted(overrides_by_key.keys()))
+        found = ", ".join(sorted(overrides.keys()))
         raise BentoMLConfigException(f"{CONFIG_OVERRIDES}: expected `{shape}`, found the keys {found}")
-    services = overrides_by_key.get("services", {})
+    services = overrides.get("services", {})
     if not isinstance(services, dict):
         raise BentoMLConfigException(f"{CONFIG_OVERRIDES}: `services` is no object of service names")
-    overrides = services.get(service, {})
-    if not isinstance(overrides, dict):
-        raise BentoMLConfigException(f"{CONFIG_OVERRIDES}: `services.{service}` is no object")
-    # What stands directly below `services` is for all of them, and weaker than what is for one.
-    shared = {key: value for key, value in services.items() if key in CONFIG_KEYS and key != service}
-    return {**shared, **overrides}
+    return services
+
+
+def _did_you_mean(near: Sequence[str]) -> str:
+    return f", did you mean `{near[0]}`?" if near else ""
 
 
 def arguments(environ: Mapping[str, str] = os.environ) -> dict[str, object]:

@@ -11,13 +11,13 @@ from datetime import datetime, timezone
 from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
 from threading import Lock
-from types import MappingProxyType
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from bentoml import _trace
 from bentoml._context import server_context
 
-log = logging.getLogger("bentoml")
+if TYPE_CHECKING:
+    from bentoml._config import MonitoringOptions
 
 Role = Literal["feature", "prediction", "target"]
 DataType = Literal["numerical", "categorical", "numerical_sequence"]
@@ -86,15 +86,10 @@ class Column:
         return f"{self.name} ({self.role}, {self.type})"
 
 
-def configure_monitoring(
-    *, enabled: bool = True, kind: str = "default", options: Mapping[str, object] = MappingProxyType({})
-) -> None:
+def configure_monitoring(*, enabled: bool = True, options: MonitoringOptions | None = None) -> None:
     """Say where data goes, as a service's `monitoring` does; files that are open are closed."""
-    if kind != "default":
-        log.warning("monitoring.type: only `default` is there, which writes files; found %r", kind)
-    for option in sorted(options.keys() - {"log_path"}):
-        log.warning("monitoring.options.%s has no effect; data is written to `log_path`", option)
-    _data_log.configure(Path(str(options.get("log_path", "monitoring"))) if enabled else None)
+    folder = Path("monitoring" if options is None else options.log_path)
+    _data_log.configure(folder if enabled else None)
 
 
 class _DataLog:

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar, overload
@@ -17,6 +18,7 @@ from bentoml._environment import peer_addresses
 from bentoml._graph import ServiceGraph, ServiceNode, find_cycle
 from bentoml._instance import AsyncMethods, SyncMethods, with_both_kinds
 from bentoml._mount import Mount, mounts_of
+from bentoml._service_arguments import checked_command, checked_envs, checked_labels
 from bentoml.exceptions import BentoMLConfigException
 
 T = TypeVar("T")
@@ -66,9 +68,9 @@ class Service(Generic[T]):
             raise ValueError(
                 f"path_prefix {path_prefix!r} of {self.name}: expected a path that starts with `/`"
             )
-        self.envs = tuple(dict(env) for env in envs or ())
-        self.labels = dict(labels or {})
-        self.cmd = None if cmd is None else tuple(cmd)
+        self.envs = checked_envs(self.name, envs or ())
+        self.labels = checked_labels(self.name, labels or {})
+        self.cmd = None if cmd is None else checked_command(self.name, cmd)
         self.bento: object = None
         self.mount_apps: list[Mount] = mounts_of(cls)
         self.middlewares: list[tuple[Callable[..., Any], dict[str, Any]]] = []
@@ -128,6 +130,12 @@ class Service(Generic[T]):
         """Where this service answers, as the environment says; None where it says nothing."""
         addresses = peer_addresses(self.name)
         return addresses[0] if addresses else None
+
+    @property
+    def models(self) -> list[Any]:
+        """The models that are attributes of the class: `bentoml.models`."""
+        kind = importlib.import_module("bentoml.models").Model
+        return [member for _, member in _members(self.inner) if isinstance(member, kind)]
 
     async def get_hosts(self) -> list[str]:
         """`host:port` of every address that the environment names for this service."""
@@ -285,6 +293,23 @@ class Service(Generic[T]):
         document: dict[str, Any] = _serving("openapi").openapi_document(self)
         return document
 
+    def serve_http(
+        self, *, working_dir: str | None = None, host: str | None = None, port: int | None = None
+    ) -> None:
+        """Serve the graph of which this is the entry, as `bento serve` does, until Ctrl-C.
+
+        Args:
+            working_dir: part of this interface; the project is where the service's module is.
+            host: what its configuration names when not given, else this machine alone.
+            port: what its configuration names when not given, else 3000.
+
+        Raises:
+            MissingDependencyException: the toolchain is not installed, as in an image.
+        """
+        serve: Any = importlib.import_module("bentoml._toolchain").serve
+        with suppress(KeyboardInterrupt), serve(self, host=host, port=port) as server:
+            server.wait()
+
     def inject_config(self) -> None:
         """Check the configuration, with what the environment puts over it.
 
@@ -372,7 +397,8 @@ def service(
 
     Raises:
         TypeError: the class is marked already, or is no class.
-        ValueError: the path prefix is no path, or two endpoints have one route.
+        ValueError: the path prefix is no path, two endpoints have one route, or an argument is not what it
+            should be.
     """
 
     def mark(cls: type[Any]) -> Service[Any]:

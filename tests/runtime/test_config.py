@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from bentoml import _environment as environment
-from bentoml._config import ServiceConfig, Worker, load_config, merge
+from bentoml._config import ServiceConfig, Worker, load_config, not_used, not_used_note
+from bentoml._layers import merge
 from bentoml._quantities import cpus, gpus, memory_bytes
 from bentoml.exceptions import BentoMLConfigException
 
@@ -58,6 +59,15 @@ def test_more_than_one_gpu_is_a_whole_number() -> None:
         gpus("1.5")
 
 
+def problems(config: dict[str, object]) -> list[str]:
+    """The lines that say what is wrong with a configuration."""
+    with pytest.raises(BentoMLConfigException) as caught:
+        load_config("Iris", config)
+    head, *lines = str(caught.value).splitlines()
+    assert head == "configuration of Iris:"
+    return lines
+
+
 def test_nothing_need_be_configured() -> None:
     config = load_config("Iris")
 
@@ -108,7 +118,6 @@ def test_merging_changes_none_of_the_layers() -> None:
         ({"resources": {"gpu": "2"}}, 2),
         ({"resources": {"gpu": 2}, "workers": 4}, 2),
         ({"workers": [{"gpu": 1}, {"gpu": "0.5"}, {}]}, 1.5),
-        ({"workers": [], "resources": {"gpu": 1}}, 1),
     ],
 )
 def test_the_gpus_of_a_replica_are_counted_however_they_were_asked_for(
@@ -127,27 +136,199 @@ def test_all_problems_are_told_at_once_with_the_nearest_names() -> None:
         "zzz": 1,
     }
 
-    with pytest.raises(BentoMLConfigException) as caught:
-        load_config("Iris", config)
-
-    assert str(caught.value).splitlines() == [
-        "configuration of Iris:",
-        "  `traffic.timeout`: Input should be greater than 0",
+    assert problems(config) == [
+        "  `traffic.timeout`: should be greater than 0, found 0",
         "  `traffic.timeot`: unknown key, did you mean `timeout`?",
         "  `resources.gpu`: expected a number of GPUs such as `1` or `0.5`, found 'x'",
         "  `workers.0.gpuu`: unknown key, did you mean `gpu`?",
-        "  `backlog`: Input should be greater than 64",
+        "  `backlog`: should be greater than 64, found 64",
         "  `thread`: unknown key, did you mean `threads`?",
         "  `zzz`: unknown key",
     ]
 
 
-@pytest.mark.parametrize("workers", [0, -1, "many", 1.5, {"gpu": 1}, [{"gpu": 0}], [1]])
-def test_a_problem_with_workers_is_told_once(workers: object) -> None:
-    with pytest.raises(BentoMLConfigException) as caught:
-        load_config("Iris", {"workers": workers})
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"runner_probe": {"timeot": 1}}, "`runner_probe.timeot`: unknown key, did you mean `timeout`?"),
+        (
+            {"runner_connection": {"max_requets": 1}},
+            "`runner_connection.max_requets`: unknown key, did you mean `max_requests`?",
+        ),
+        ({"grpc": {"prt": 1}}, "`grpc.prt`: unknown key, did you mean `port`?"),
+        (
+            {"grpc": {"reflection": {"enable": True}}},
+            "`grpc.reflection.enable`: unknown key, did you mean `enabled`?",
+        ),
+        (
+            {"tracing": {"zipkin": {"endpont": "x"}}},
+            "`tracing.zipkin.endpont`: unknown key, did you mean `endpoint`?",
+        ),
+        (
+            {"tracing": {"jaeger": {"thrift": {"agent_prt": 1}}}},
+            "`tracing.jaeger.thrift.agent_prt`: unknown key, did you mean `agent_port`?",
+        ),
+        (
+            {"tracing": {"otlp": {"http": {"header": {}}}}},
+            "`tracing.otlp.http.header`: unknown key, did you mean `headers`?",
+        ),
+        (
+            {"tracing": {"otlp": {"grpc": {"insecur": True}}}},
+            "`tracing.otlp.grpc.insecur`: unknown key, did you mean `insecure`?",
+        ),
+        (
+            {"monitoring": {"options": {"logpath": "x"}}},
+            "`monitoring.options.logpath`: unknown key, did you mean `log_path`?",
+        ),
+    ],
+)
+def test_a_typo_is_found_however_deep_it_stands(config: dict[str, object], expected: str) -> None:
+    assert problems(config) == [f"  {expected}"]
 
-    assert len(str(caught.value).splitlines()) == 2
+
+@pytest.mark.parametrize(
+    ("key", "where"),
+    [("timeout", "traffic.timeout"), ("cors", "http.cors"), ("max_concurency", "traffic.max_concurrency")],
+)
+def test_a_key_without_its_section_is_shown_with_it(key: str, where: str) -> None:
+    assert problems({key: 1}) == [f"  `{key}`: unknown key, did you mean `{where}`?"]
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"traffic": 5}, "`traffic`: expected a mapping with keys such as `timeout`, found 5"),
+        ({"traffic": {"item_timeout": -1}}, "`traffic.item_timeout`: should be greater than 0, found -1"),
+        ({"traffic": {"timeout": float("inf")}}, "`traffic.timeout`: should be a finite number, found inf"),
+        ({"threads": True}, "`threads`: expected a number, found True"),
+        ({"extra_ports": [70000]}, "`extra_ports.0`: should be less than 65536, found 70000"),
+        ({"ssl": {"version": 9}}, "`ssl.version`: should be 2, 3, 4, 5 or 17, found 9"),
+        (
+            {"endpoints": {"livez": "up"}},
+            "`endpoints.livez`: expected a path that starts with `/`, found 'up'",
+        ),
+        (
+            {"metrics": {"namespace": "1st"}},
+            "`metrics.namespace`: expected letters, digits, `_` and `:`, no digit first, found '1st'",
+        ),
+        (
+            {"logging": {"access": {"format": {"span_id": "8b"}}}},
+            "`logging.access.format.span_id`: expected how a number is written, such as `032x` or `d`, "
+            "found '8b'",
+        ),
+        (
+            {"http": {"cors": {"access_control_allow_origin_regex": "("}}},
+            "`http.cors.access_control_allow_origin_regex`: '(' is no regular expression: missing ), "
+            "unterminated subpattern at position 0",
+        ),
+        (
+            {"tracing": {"exporter_type": "otpl"}},
+            "`tracing.exporter_type`: should be 'zipkin', 'jaeger', 'otlp' or 'in_memory', found 'otpl'",
+        ),
+    ],
+)
+def test_a_value_that_is_not_valid_is_told_with_what_is(config: dict[str, object], expected: str) -> None:
+    assert problems(config) == [f"  {expected}"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"ssl": {"keyfile_password": 12345}},
+        {"tracing": {"otlp": {"http": {"headers": {"authorization": 12345}}}}},
+    ],
+)
+def test_what_is_secret_is_not_shown_when_it_is_not_valid(config: dict[str, object]) -> None:
+    assert "12345" not in "".join(problems(config))
+
+
+@pytest.mark.parametrize("buckets", [[], [0, 1], [-1, 1], [1, 1], [2, 1], [float("nan")], [float("inf")]])
+def test_the_bounds_of_buckets_rise_from_above_zero(buckets: list[float]) -> None:
+    (problem,) = problems({"metrics": {"duration": {"buckets": buckets}}})
+
+    assert "`metrics.duration.buckets`: expected seconds above 0, each more than the one before" in problem
+
+
+def test_the_last_bucket_may_be_named_and_is_there_anyhow() -> None:
+    config = load_config("Iris", {"metrics": {"duration": {"buckets": [0.1, 1, float("inf")]}}})
+
+    assert config.metrics.duration.bounds == (0.1, 1.0)
+
+
+def test_buckets_that_grow_by_a_factor_end_at_the_largest() -> None:
+    config = load_config("Iris", {"metrics": {"duration": {"min": 1, "max": 10, "factor": 3}}})
+
+    assert config.metrics.duration.bounds == (1.0, 3.0, 9.0, 10.0)
+
+
+def test_buckets_that_grow_too_slowly_are_refused() -> None:
+    assert problems({"metrics": {"duration": {"min": 1, "max": 10, "factor": 1.001}}}) == [
+        "  `metrics.duration`: expected 200 buckets at most; a larger `factor` makes fewer"
+    ]
+
+
+def test_headers_are_a_mapping_or_pairs() -> None:
+    otlp = {"http": {"headers": {"a": "1"}}, "grpc": {"headers": [["a", "1"]]}}
+    config = load_config("Iris", {"tracing": {"otlp": otlp}})
+
+    assert config.tracing.otlp.http.headers == config.tracing.otlp.grpc.headers == {"a": "1"}
+
+
+def test_options_of_another_data_log_are_its_own() -> None:
+    config = load_config("Iris", {"monitoring": {"type": "arize", "options": {"space_key": "x"}}})
+
+    assert config.monitoring.options.log_path == "monitoring"
+
+
+@pytest.mark.parametrize(
+    ("config", "keys"),
+    [
+        ({"runner_probe": {"enabled": False}, "grpc": {"port": 1}}, ["runner_probe", "grpc"]),
+        ({"traffic": {"external_queue": False, "timeout": 1}}, []),
+        ({"tracing": {"exporter_type": "otlp", "timeout": 3, "max_tag_value_length": 9}}, []),
+        ({"tracing": {"exporter_type": "Jaeger"}}, ["tracing.exporter_type"]),
+        ({"tracing": {"jaeger": {"protocol": "grpc"}}}, ["tracing.jaeger"]),
+        ({"tracing": {"otlp": {"grpc": {"insecure": True}}}}, ["tracing.otlp.grpc"]),
+        ({"tracing": {"otlp": {"protocol": "GRPC", "grpc": {"insecure": True}}}}, []),
+        (
+            {"tracing": {"otlp": {"protocol": "grpc", "compression": "deflate"}}},
+            ["tracing.otlp.compression"],
+        ),
+        ({"monitoring": {"type": "default", "options": {"log_path": "x"}}}, []),
+        ({"monitoring": {"type": "otlp"}}, ["monitoring.type"]),
+        ({"monitoring": {"options": {"log_config_file": "x"}}}, ["monitoring.options.log_config_file"]),
+        ({"traffic": 5}, []),
+    ],
+)
+def test_what_nothing_acts_on_is_known(config: dict[str, object], keys: list[str]) -> None:
+    assert not_used(config) == keys
+
+
+def test_what_nothing_acts_on_is_one_line_that_leaves_out_what_recommends_a_machine() -> None:
+    config = {
+        "grpc": {"port": 1},
+        "resources": {"gpu_type": "nvidia-l4"},
+        "tracing": {"exporter_type": "jaeger"},
+    }
+
+    assert not_used_note("Iris", config) == (
+        "configuration of Iris, without effect here: `tracing.exporter_type` "
+        "(`otlp` and `zipkin` export, and Jaeger takes `otlp`), `grpc`"
+    )
+    assert not_used_note("Iris", {"resources": {"gpu_type": "nvidia-l4"}}) is None
+
+
+@pytest.mark.parametrize(
+    "workers", [0, -1, "", "many", 1.5, True, False, {"gpu": 1}, [], [{"gpu": 0}], [1], [{}, {"gpu": "x"}]]
+)
+def test_a_problem_with_workers_is_told_once(workers: object) -> None:
+    assert len(problems({"workers": workers})) == 1
+
+
+def test_what_workers_may_be_is_told() -> None:
+    assert problems({"workers": []}) == [
+        '  `workers`: expected a number above 0, "cpu_count", or a list with an item a worker, found []'
+    ]
 
 
 @pytest.mark.parametrize("workers", [3, "3"])
@@ -162,7 +343,26 @@ def test_the_keys_are_those_that_overrides_for_all_services_may_have() -> None:
 def test_overrides_for_all_services_are_weaker_than_those_for_one() -> None:
     text = '{"services": {"workers": 2, "threads": 3, "Iris": {"workers": 4}, "Other": {"threads": 9}}}'
 
-    assert environment.config_overrides("Iris", {"BENTOML_CONFIG_OVERRIDES": text}) == {
+    assert environment.with_overrides("Iris", {}, {"BENTOML_CONFIG_OVERRIDES": text}) == {
         "workers": 4,
         "threads": 3,
+    }
+
+
+def test_overrides_for_all_services_are_weaker_than_what_one_declares_and_its_own_are_stronger() -> None:
+    text = '{"services": {"workers": 2, "threads": 3, "Iris": {"backlog": 99}}}'
+    declared = {"threads": 5, "backlog": 65}
+
+    assert environment.with_overrides("Iris", declared, {"BENTOML_CONFIG_OVERRIDES": text}) == {
+        "workers": 2,
+        "threads": 5,
+        "backlog": 99,
+    }
+
+
+def test_overrides_for_one_service_replace_single_values_of_those_for_all() -> None:
+    text = '{"services": {"traffic": {"timeout": 9}, "Iris": {"traffic": {"max_concurrency": 4}}}}'
+
+    assert environment.with_overrides("Iris", {}, {"BENTOML_CONFIG_OVERRIDES": text}) == {
+        "traffic": {"timeout": 9, "max_concurrency": 4}
     }

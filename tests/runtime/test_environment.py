@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -100,16 +101,41 @@ def test_a_port_is_a_number(text: str) -> None:
 def test_overrides_are_those_of_the_service() -> None:
     environ = {"BENTOML_CONFIG_OVERRIDES": '{"services": {"Leaf": {"workers": 2}, "Top": {}}}'}
 
-    assert environment.config_overrides("Leaf", environ) == {"workers": 2}
-    assert environment.config_overrides("Other", environ) == {}
+    assert environment.with_overrides("Leaf", {}, environ) == {"workers": 2}
+    assert environment.with_overrides("Other", {}, environ) == {}
 
 
 def test_overrides_are_read_as_they_were_written() -> None:
     written = environment.overrides_text("Leaf", {"workers": [{"gpu": 1}]})
 
-    assert environment.config_overrides("Leaf", {"BENTOML_CONFIG_OVERRIDES": written}) == {
+    assert environment.with_overrides("Leaf", {}, {"BENTOML_CONFIG_OVERRIDES": written}) == {
         "workers": [{"gpu": 1}]
     }
+
+
+def overridden(*names: str, **variables: str) -> dict[str, str]:
+    text = json.dumps({"services": {name: {} for name in names}})
+    return {**variables, "BENTOML_CONFIG_OVERRIDES": text}
+
+
+def test_overrides_for_a_service_that_this_one_does_not_know_are_told_with_the_nearest_name() -> None:
+    variables = overridden("Leef", "trafic", "Elsewhere")
+    known = "is no service that Leaf knows, nor a key of the configuration"
+
+    assert environment.unknown_overrides("Leaf", variables) == (
+        f"BENTOML_CONFIG_OVERRIDES: `services.Leef` {known}, did you mean `Leaf`?",
+        f"BENTOML_CONFIG_OVERRIDES: `services.trafic` {known}, did you mean `traffic`?",
+        f"BENTOML_CONFIG_OVERRIDES: `services.Elsewhere` {known}",
+    )
+
+
+def test_a_service_knows_those_that_it_calls_and_those_that_call_it() -> None:
+    variables = overridden(
+        "Leaf", "Top", "Root", "traffic", BENTOML_DEPENDENTS="Top", BENTOML_PEER_ROOT="http://root:3000"
+    )
+
+    assert environment.unknown_overrides("Leaf", variables) == ()
+    assert environment.unknown_overrides("Leaf", {}) == ()
 
 
 def test_what_a_service_declares_is_read_as_it_was_written() -> None:
@@ -127,16 +153,28 @@ def test_what_a_service_declares_is_read_as_it_was_written() -> None:
         (environment.declared, "BENTOML_DECLARED", "[]", "expected a JSON object, found list"),
         (environment.declared, "BENTOML_DECLARED", '{"name": 1}', "expected `name` and `config`, found name"),
         (
-            lambda environ: environment.config_overrides("Leaf", environ),
+            lambda environ: environment.with_overrides("Leaf", {}, environ),
             "BENTOML_CONFIG_OVERRIDES",
             '{"services": []}',
             "`services` is no object of service names",
         ),
         (
-            lambda environ: environment.config_overrides("Leaf", environ),
+            lambda environ: environment.with_overrides("Leaf", {}, environ),
             "BENTOML_CONFIG_OVERRIDES",
             '{"services": {"Leaf": 1}}',
             "`services.Leaf` is no object",
+        ),
+        (
+            lambda environ: environment.with_overrides("Leaf", {}, environ),
+            "BENTOML_CONFIG_OVERRIDES",
+            '{"services": {"wrokers": 2}}',
+            "`services.wrokers` is no object, did you mean `workers`?",
+        ),
+        (
+            lambda environ: environment.with_overrides("Leaf", {}, environ),
+            "BENTOML_CONFIG_OVERRIDES",
+            '{"service": {"Leaf": {}}}',
+            'expected `{"services": {"Leaf": {...}}}`, found the keys service',
         ),
         (
             lambda environ: environment.peer_addresses("Leaf", environ),

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from bentoml import _trace
+from bentoml._config import MonitoringOptions
 from bentoml._monitoring import configure_monitoring, monitor
 from bentoml._trace import TraceContext
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    configure_monitoring(options={"log_path": str(tmp_path)})
+    configure_monitoring(options=MonitoringOptions(log_path=str(tmp_path)))
     yield tmp_path / "flowers"
     configure_monitoring()
 

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import Token
 from importlib.metadata import entry_points
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from bentoml import _trace
+from bentoml._config import OtlpTracing, Tracing
 from bentoml._trace import Headers, TraceContext
 
 if TYPE_CHECKING:
@@ -27,6 +28,14 @@ log = logging.getLogger("bentoml")
 _EXTRA = "bento-toolchain[tracing]"
 _EXPORTERS: Final = "opentelemetry_traces_exporter"  # the group of entry points that exporters register in
 _LONGEST_FLUSH_MS = 5000
+
+_PACKAGES: Final = {
+    "otlp_proto_http": _EXTRA,
+    "otlp_proto_grpc": "opentelemetry-exporter-otlp-proto-grpc",
+    "zipkin_json": "opentelemetry-exporter-zipkin-json",
+}
+
+_DEFAULTS: Final = Tracing()
 
 _METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "QUERY"}
@@ -76,53 +85,72 @@ class Tracer:
         """Export what was recorded; waits for it, so that a loop calls it in a thread."""
 
 
-def make_tracer(
-    service: str, defaults: Mapping[str, str] = MappingProxyType({}), *, excluded: Iterable[str] = ()
-) -> Tracer:
-    """The tracer of a worker: one that exports, where the standard `OTEL_*` variables ask for it.
+def make_tracer(service: str, config: Tracing = _DEFAULTS) -> Tracer:
+    """The tracer of a worker: one that exports, where its configuration or an `OTEL_*` variable asks for it.
 
     To be called in the process that serves, since the exporter runs a thread.
-
-    Args:
-        defaults: `OTEL_*` variables that hold where the environment has none.
-        excluded: regular expressions; a path in which one is found is not recorded.
     """
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)  # OpenTelemetry reads nothing else
+    for name, value in standard_variables(config).items():
+        if name not in os.environ and _for_all_signals(name) not in os.environ:
+            os.environ[name] = value  # OpenTelemetry reads nothing else
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return Tracer()
     names = _exporter_names()
     if not names and "opentelemetry.sdk.trace" not in sys.modules:
         return Tracer()
     try:
-        provider = _provider(service, names)
+        provider = _provider(service, names, config)
     except ImportError as error:
         log.warning("traces are not exported: %s; install `%s`", error, _EXTRA)
         return Tracer()
-    return Tracer() if provider is None else _RecordingTracer(provider, excluded)
+    return Tracer() if provider is None else _RecordingTracer(provider, config.excluded_urls or ())
 
 
-def standard_variables(
-    *,
-    exporter_type: str | None = None,
-    sample_rate: float | None = None,
-    otlp_protocol: str | None = None,
-    otlp_endpoint: str | None = None,
-    otlp_compression: str | None = None,
-    zipkin_endpoint: str | None = None,
-) -> dict[str, str]:
+def standard_variables(config: Tracing) -> dict[str, str]:
     """The `OTEL_*` variables that say what a service's `tracing` does."""
-    protocol = {"http": "http/protobuf", None: None}.get(otlp_protocol, otlp_protocol)
+    has_exporter = config.exporter_type in ("otlp", "zipkin")
+    timeout = None if config.timeout is None else str(config.timeout)
     variables = {
-        "OTEL_TRACES_EXPORTER": exporter_type,
-        "OTEL_TRACES_SAMPLER": None if sample_rate is None else "parentbased_traceidratio",
-        "OTEL_TRACES_SAMPLER_ARG": None if sample_rate is None else str(sample_rate),
-        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": protocol,
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": otlp_endpoint,
-        "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": otlp_compression,
-        "OTEL_EXPORTER_ZIPKIN_ENDPOINT": zipkin_endpoint,
+        "OTEL_TRACES_EXPORTER": config.exporter_type if has_exporter else None,
+        "OTEL_TRACES_SAMPLER": None if config.sample_rate is None else "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": None if config.sample_rate is None else str(config.sample_rate),
+        "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": (
+            None if config.max_tag_value_length is None else str(config.max_tag_value_length)
+        ),
+        "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": timeout,
+        "OTEL_EXPORTER_ZIPKIN_TIMEOUT": timeout,
+        "OTEL_EXPORTER_ZIPKIN_ENDPOINT": config.zipkin.endpoint,
+        **_otlp_variables(config.otlp),
     }
     return {name: value for name, value in variables.items() if value is not None}
+
+
+def _otlp_variables(config: OtlpTracing) -> dict[str, str | None]:
+    """What the exporter of the protocol in use understands: more makes the one of gRPC fail."""
+    is_grpc = config.protocol == "grpc"
+    headers = config.grpc.headers if is_grpc else config.http.headers
+    compressions = ("gzip",) if is_grpc else ("gzip", "deflate")
+    is_insecure = config.grpc.insecure if is_grpc else None
+    return {
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": {"http": "http/protobuf", "grpc": "grpc", None: None}[
+            config.protocol
+        ],
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": config.endpoint,
+        "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": (
+            config.compression if config.compression in compressions else None
+        ),
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS": (
+            ",".join(f"{quote(name, safe='')}={quote(text, safe='')}" for name, text in headers.items())
+            or None
+        ),
+        "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE": None if is_grpc else config.http.certificate_file,
+        "OTEL_EXPORTER_OTLP_TRACES_INSECURE": None if is_insecure is None else str(is_insecure).lower(),
+    }
+
+
+def _for_all_signals(name: str) -> str:
+    """The variable that holds where this one, for traces alone, is not set."""
+    return name.replace("_OTLP_TRACES_", "_OTLP_").replace("_SPAN_ATTRIBUTE_", "_ATTRIBUTE_")
 
 
 def _exporter_names() -> list[str]:
@@ -133,7 +161,7 @@ def _exporter_names() -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip().lower() not in ("", "none")]
 
 
-def _provider(service: str, names: list[str]) -> TracerProvider | None:
+def _provider(service: str, names: list[str], config: Tracing) -> TracerProvider | None:
     """The process's provider of tracers, made unless the project or an agent has set one already."""
     from opentelemetry import trace
     from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
@@ -143,7 +171,7 @@ def _provider(service: str, names: list[str]) -> TracerProvider | None:
     existing = trace.get_tracer_provider()
     if isinstance(existing, TracerProvider):
         return existing
-    exporters = list(_exporters(names))
+    exporters = list(_exporters(names, config))
     if not exporters:
         return None
     # Detected last, so that `OTEL_SERVICE_NAME` wins over the service's name.
@@ -155,25 +183,44 @@ def _provider(service: str, names: list[str]) -> TracerProvider | None:
     return provider
 
 
-def _exporters(names: list[str]) -> Iterator[SpanExporter]:
+def _exporters(names: list[str], config: Tracing) -> Iterator[SpanExporter]:
     for name in names:
-        found = list(entry_points(group=_EXPORTERS, name=_entry_point(name)))
-        if found:
-            yield found[0].load()()
-        else:
+        candidates = _entry_points(name)
+        found = [point for own in candidates for point in entry_points(group=_EXPORTERS, name=own)]
+        if not found:
             installed = ", ".join(sorted(point.name for point in entry_points(group=_EXPORTERS))) or "none"
+            package = _PACKAGES.get(candidates[-1])
             log.warning(
-                "OTEL_TRACES_EXPORTER: no exporter `%s` is installed (there is: %s); install `%s`",
-                name, installed, _EXTRA,
+                "OTEL_TRACES_EXPORTER: no exporter `%s` is installed (there is: %s)%s",
+                name, installed, f"; install `{package}`" if package else "",
             )  # fmt: skip
+        elif found[0].name.startswith("zipkin"):
+            yield found[0].load()(**_zipkin_arguments(config))
+        else:
+            yield found[0].load()()
 
 
-def _entry_point(exporter: str) -> str:
+def _entry_points(exporter: str) -> tuple[str, ...]:
+    """The names under which packages register what `OTEL_TRACES_EXPORTER` calls `exporter`."""
+    if exporter == "zipkin":
+        return ("zipkin", "zipkin_json")  # the first needs an older protobuf than the exporters of OTLP
     if exporter != "otlp":
-        return exporter
+        return (exporter,)
     variables = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-    protocol = next((os.environ[name] for name in variables if os.environ.get(name)), "http/protobuf")
-    return {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}.get(protocol.strip(), protocol)
+    protocol = next((os.environ[name] for name in variables if os.environ.get(name)), "http/protobuf").strip()
+    return ({"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}.get(protocol, protocol),)
+
+
+def _zipkin_arguments(config: Tracing) -> dict[str, str | int]:
+    """What no variable says to this exporter, which cuts texts by a length of its own too."""
+    node = config.zipkin
+    arguments = {
+        "local_node_ipv4": None if node.local_node_ipv4 is None else str(node.local_node_ipv4),
+        "local_node_ipv6": None if node.local_node_ipv6 is None else str(node.local_node_ipv6),
+        "local_node_port": node.local_node_port,
+        "max_tag_value_length": config.max_tag_value_length,
+    }
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 class _RecordingTracer(Tracer):

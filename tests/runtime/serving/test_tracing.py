@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import json
 import threading
 from collections.abc import Callable, Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from bentoml import _trace
+from bentoml._config import Tracing
 from bentoml._serving.tracing import Tracer, make_tracer, standard_variables
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -123,30 +127,100 @@ def test_without_being_asked_nothing_of_open_telemetry_is_loaded(in_new_python: 
     assert in_new_python(program) == "[]"
 
 
-def test_the_configuration_is_said_in_standard_variables() -> None:
-    assert standard_variables(
-        exporter_type="otlp", sample_rate=0.5, otlp_protocol="http", otlp_endpoint="http://collector:4318"
-    ) == {
-        "OTEL_TRACES_EXPORTER": "otlp",
-        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
-        "OTEL_TRACES_SAMPLER_ARG": "0.5",
-        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318",
-    }
+@pytest.mark.parametrize(
+    ("config", "variables"),
+    [
+        ({}, {}),
+        (
+            {"exporter_type": "otlp", "sample_rate": 0.5, "max_tag_value_length": 99},
+            {
+                "OTEL_TRACES_EXPORTER": "otlp",
+                "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+                "OTEL_TRACES_SAMPLER_ARG": "0.5",
+                "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": "99",
+            },
+        ),
+        (
+            {"timeout": 3},
+            {"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "3", "OTEL_EXPORTER_ZIPKIN_TIMEOUT": "3"},
+        ),
+        (
+            {
+                "otlp": {
+                    "endpoint": "http://collector:4318",
+                    "compression": "deflate",
+                    "http": {"headers": {"Authorization": "Basic a=,"}, "certificate_file": "ca.pem"},
+                }
+            },
+            {
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318",
+                "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": "deflate",
+                "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "Authorization=Basic%20a%3D%2C",
+                "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE": "ca.pem",
+            },
+        ),
+        (
+            {
+                "otlp": {
+                    "protocol": "grpc",
+                    "compression": "gzip",
+                    "grpc": {"headers": [["a", "1"], ["b", "2"]], "insecure": True},
+                }
+            },
+            {
+                "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc",
+                "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": "gzip",
+                "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "a=1,b=2",
+                "OTEL_EXPORTER_OTLP_TRACES_INSECURE": "true",
+            },
+        ),
+        (
+            {"exporter_type": "zipkin", "zipkin": {"endpoint": "http://zipkin:9411/api/v2/spans"}},
+            {
+                "OTEL_TRACES_EXPORTER": "zipkin",
+                "OTEL_EXPORTER_ZIPKIN_ENDPOINT": "http://zipkin:9411/api/v2/spans",
+            },
+        ),
+    ],
+)
+def test_the_configuration_is_said_in_standard_variables(
+    config: dict[str, object], variables: dict[str, str]
+) -> None:
+    assert standard_variables(Tracing.model_validate(config)) == variables
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"exporter_type": "jaeger", "jaeger": {"collector_endpoint": "http://jaeger:14268"}},
+        {"exporter_type": "in_memory"},
+        {"otlp": {"protocol": "http", "compression": "none", "grpc": {"insecure": True}}},
+    ],
+)
+def test_what_no_exporter_can_do_is_said_to_none(config: dict[str, object]) -> None:
+    variables = standard_variables(Tracing.model_validate(config))
+
+    assert variables.keys() <= {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"}
 
 
 class Collector:
-    """Receives spans over OTLP, as a collector does."""
+    """Receives spans over OTLP, as a collector does, and over Zipkin's protocol."""
 
     def __init__(self) -> None:
         received: list[ResourceSpans] = []
+        headers: list[Message] = []
+        zipkin_spans: list[dict[str, Any]] = []
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 if self.headers["content-encoding"] == "gzip":
                     body = gzip.decompress(body)
-                received.extend(ExportTraceServiceRequest.FromString(body).resource_spans)
+                headers.append(self.headers)
+                if self.path == "/api/v2/spans":
+                    zipkin_spans.extend(json.loads(body))
+                else:
+                    received.extend(ExportTraceServiceRequest.FromString(body).resource_spans)
                 self.send_response(200)
                 self.end_headers()
 
@@ -154,13 +228,19 @@ class Collector:
                 pass
 
         self._received = received
+        self.headers = headers
+        self.zipkin_spans = zipkin_spans
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
 
     @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
     def variables(self) -> dict[str, str]:
-        return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self._server.server_port}"}
+        return {"OTEL_EXPORTER_OTLP_ENDPOINT": self.address}
 
     @property
     def services(self) -> list[str]:
@@ -205,8 +285,9 @@ def serve(in_new_python: Run, collector: Collector) -> Serve:
             "import os\n"
             f"os.environ.update({collector.variables | variables!r})\n"
             "from bentoml import _trace\n"
+            "from bentoml._config import Tracing\n"
             "from bentoml._serving.tracing import make_tracer\n"
-            "tracer = make_tracer('Iris', excluded=['^/quiet'])\n"
+            "tracer = make_tracer('Iris', Tracing(excluded_urls='^/quiet'))\n"
             f"headers = [(b'host', b'iris:3000'), (b'traceparent', b'00-{TRACE}-{CALLER}-01')]\n"
             "span = tracer.begin('POST', '/classify', headers)\n"
             f"{work}\n"
@@ -316,20 +397,60 @@ def test_an_excluded_path_is_not_recorded(collector: Collector, serve: Serve) ->
     assert list(collector.spans) == ["POST /classify"]
 
 
-def test_what_the_service_declares_holds_where_the_environment_says_nothing(
-    collector: Collector, in_new_python: Run
-) -> None:
-    program = (
-        "import os\n"
-        "os.environ['OTEL_SERVICE_NAME'] = 'flowers'\n"
-        "from bentoml._serving.tracing import make_tracer\n"
-        f"tracer = make_tracer('Iris', {collector.variables | {'OTEL_SERVICE_NAME': 'other'}!r})\n"
-        "tracer.end(tracer.begin('POST', '/classify', []), 200)\n"
-        "tracer.close()\n"
-    )
-    in_new_python(program)
+Declare = Callable[..., None]
 
-    assert collector.services == ["flowers"]
+
+@pytest.fixture
+def declare(in_new_python: Run) -> Declare:
+    """Records one request in a new process whose service declares `tracing` like this."""
+
+    def declare(tracing: dict[str, object], **variables: str) -> None:
+        in_new_python(
+            "import os\n"
+            f"os.environ.update({variables!r})\n"
+            "from bentoml._config import Tracing\n"
+            "from bentoml._serving.tracing import make_tracer\n"
+            f"tracer = make_tracer('Iris', Tracing.model_validate({tracing!r}))\n"
+            "tracer.end(tracer.begin('POST', '/classify', [(b'user-agent', b'x' * 300)]), 200)\n"
+            "tracer.close()\n"
+        )
+
+    return declare
+
+
+def test_what_the_service_declares_reaches_the_collector(collector: Collector, declare: Declare) -> None:
+    http = {"headers": {"X-Tenant": "a b"}}
+    otlp = {"endpoint": f"{collector.address}/v1/traces", "compression": "gzip", "http": http}
+    declare({"exporter_type": "otlp", "max_tag_value_length": 20, "timeout": 3, "otlp": otlp})
+
+    span = collector.spans["POST /classify"]
+    assert attributes(span)["user_agent.original"] == "x" * 20
+    assert (collector.headers[0]["x-tenant"], collector.headers[0]["content-encoding"]) == ("a b", "gzip")
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+def test_what_the_service_declares_holds_where_the_environment_says_nothing(
+    collector: Collector, declare: Declare, name: str
+) -> None:
+    path = "/v1/traces" if "TRACES" in name else ""
+    declare({"otlp": {"endpoint": "http://127.0.0.1:9/v1/traces"}}, **{name: collector.address + path})
+
+    assert list(collector.spans) == ["POST /classify"]
+
+
+def test_zipkin_is_told_of_this_machine_and_texts_as_long_as_they_may_be(
+    collector: Collector, declare: Declare
+) -> None:
+    zipkin = {
+        "endpoint": f"{collector.address}/api/v2/spans",
+        "local_node_ipv4": "10.0.0.7",
+        "local_node_port": 3000,
+    }
+    declare({"exporter_type": "zipkin", "max_tag_value_length": 200, "zipkin": zipkin})
+
+    (span,) = collector.zipkin_spans
+    assert span["localEndpoint"] == {"serviceName": "Iris", "ipv4": "10.0.0.7", "port": 3000}
+    assert span["tags"]["user_agent.original"] == "x" * 200
 
 
 def test_where_the_extra_is_not_installed_it_is_named_and_the_service_goes_on(in_new_python: Run) -> None:
@@ -367,12 +488,24 @@ def test_a_provider_that_the_project_has_set_is_used(collector: Collector, in_ne
     assert collector.spans == {}
 
 
+@pytest.mark.parametrize(
+    ("exporter", "protocol", "said"),
+    [
+        ("pigeon", "", "no exporter `pigeon` is installed"),
+        ("otlp", "pigeon", "no exporter `otlp` is installed"),
+    ],
+)
 def test_an_exporter_that_is_not_installed_is_named_and_the_service_goes_on(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    exporter: str,
+    protocol: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "pigeon")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", exporter)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
 
     tracer = make_tracer("Iris")
 
-    assert "no exporter `pigeon` is installed" in caplog.text
+    assert said in caplog.text
     assert type(tracer) is Tracer
