@@ -13,9 +13,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from bento_cli.arguments import json_value
 from bento_cli.errors import NotFoundError, shown
 from bento_cli.names import BENTO_NAME_RULE, is_bento_name
+from bento_cli.pyproject import has_build_table, read_build_table
 from bento_cli.yaml_file import YamlFile, load_yaml
 from bento_templates import label_key, one_line
 from bentoml._environment import is_reserved
+from bentoml._loader import names_file
 
 FILE_NAME = "bentofile.yaml"
 _DEFAULT_MODULE = "service"
@@ -63,9 +65,9 @@ def _image_reference(text: str) -> str:
 
 
 def is_service_string(text: str) -> bool:
-    """Whether a text names a service: `module:Class`, `file.py:Class` or `module`."""
-    module, colon, name = text.partition(":")
-    dotted = (module.removesuffix(".py"), *([name] if colon else []))
+    """Whether a text has the form of a service's name: `module:Class`, `path/file.py:Class` or `module`."""
+    place, colon, name = text.partition(":")
+    dotted = (Path(place).stem if names_file(text) else place, *([name] if colon else []))
     return all(part.isidentifier() for text in dotted for part in text.split("."))
 
 
@@ -175,53 +177,39 @@ class Bentofile(_Model):
 
 
 def read_bentofile(project: Path) -> YamlFile:
-    """The project's bentofile, not checked yet; where it has none, its `service.py` with the defaults.
+    """The project's bentofile, not checked yet; where it has none, its pyproject.toml or its `service.py`.
 
     Raises:
-        NotFoundError: the folder has neither.
-        InputError: it is no YAML.
+        NotFoundError: the folder has none of them.
+        InputError: it is no YAML, or no TOML.
     """
     if not project.is_dir():
         raise NotFoundError(
             f"{shown(project)}: no such folder", hint="name the folder that holds `bentofile.yaml`"
         )
-    hint = f'write one in {shown(project)}: `service: "module:Class"` is enough'
     default = project / f"{_DEFAULT_MODULE}.py"
-    if not (project / FILE_NAME).exists() and default.is_file():
-        if not _has_pyproject_table(project):
+    is_default = default.is_file()
+    if not (project / FILE_NAME).exists():
+        if has_build_table(project):
+            file = read_build_table(project)
+            said = file.data if isinstance(file.data, dict) else {}
+            return replace(file, data={"service": _DEFAULT_MODULE, **said}) if is_default else file
+        if is_default:
             return YamlFile(default, {"service": _DEFAULT_MODULE}, {})
-        hint = f"{hint}; `tool.bentoml` of pyproject.toml is not read"
+    hint = f'write one in {shown(project)}: `service: "module:Class"` is enough'
     return load_yaml(project / FILE_NAME, missing_hint=hint)
 
 
-def _has_pyproject_table(project: Path) -> bool:
-    """Whether settings stand there, which are not to be passed over."""
-    path = project / "pyproject.toml"
-    return path.is_file() and "[tool.bentoml" in path.read_text(encoding="utf-8", errors="replace")
-
-
 def bentofile_for(project: Path, service: str) -> YamlFile:
-    """What the project's bentofile says, with `service` as the entry; the entry alone where it has none.
+    """What the project says of itself, with `service` as the entry; the entry alone where it says nothing.
 
     Raises:
-        InputError: the file is no YAML.
+        InputError: the file is no YAML, or no TOML.
     """
-    path = project / FILE_NAME
-    if not path.exists():
+    if not (project / FILE_NAME).exists() and not has_build_table(project):
         return YamlFile(Path(service), {"service": service}, {})
-    file = load_yaml(path)
+    file = read_bentofile(project)
     said = file.data if isinstance(file.data, dict) else {}
     # No line of the file says so.
     lines = {location: line for location, line in file.lines.items() if location != ("service",)}
     return replace(file, data={**said, "service": service}, lines=lines)
-
-
-def is_project(text: str) -> bool:
-    """Whether an argument of a command names a project's folder rather than a service or a Bento's tag."""
-    return Path(text).is_dir() or "/" in text or text.endswith(".yaml")
-
-
-def project_root(text: str) -> Path:
-    """The project's folder, also when its bentofile is what was named."""
-    path = Path(text)
-    return path.parent if path.name == FILE_NAME else path

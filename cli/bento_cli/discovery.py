@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -16,6 +16,8 @@ from bento_cli.source import Module, Project, Symbol, bound_names, statements
 from bento_cli.yaml_file import in_words
 from bentoml._environment import peer_variable
 from bentoml._graph import Edge, ServiceGraph, ServiceNode, find_cycle
+from bentoml._loader import split_target
+from bentoml.exceptions import ImportServiceError
 
 _DECORATORS = {"bentoml.service"}
 _SERVICE_OBJECTS = {"bentoml.Service"}
@@ -192,9 +194,11 @@ class _Discoverer:
         )
 
     def _entry(self, service: str, at: Callable[[str], Problem]) -> Symbol:
-        """The class that `module:Class`, `file.py:Class` or `module` names."""
-        module_name, _, attribute = service.partition(":")
-        module_name = module_name.removesuffix(".py")
+        """The service that `module:Class` names; `bentoml._loader` says what else may stand there."""
+        try:
+            module_name, attribute = split_target(service, self.project.root)
+        except ImportServiceError as error:
+            raise InputError([at(f"service {error}")]) from None
         module = self.project.module(module_name)
         if module is None:
             beside = self.project.modules_beside(module_name)
@@ -203,8 +207,9 @@ class _Discoverer:
         services = {name: s for name in module.bindings if (s := self._service(module, ast.Name(name)))}
         if not attribute:
             return self._only_entry(module, services, at)
-        if attribute in services:
-            return services[attribute]
+        first, *attributes = attribute.split(".")
+        if first in services:
+            return self._behind(services[first], attributes, lambda what: at(f"service {service!r}: {what}"))
         symbol = self.project.resolve(module, ast.Name(attribute))
         plain = _definition(self.project, symbol) if symbol else None
         if plain is not None:
@@ -215,14 +220,30 @@ class _Discoverer:
             what += nearest(attribute, services, "services")
         raise InputError([at(f"service {service!r}: {what}")])
 
+    def _behind(self, symbol: Symbol, attributes: Sequence[str], at: Callable[[str], Problem]) -> Symbol:
+        """The service that attributes of dependencies lead to."""
+        # One of its own: what is wrong with services outside the graph is nobody's problem.
+        reader = _Discoverer(self.project)
+        for attribute in attributes:
+            found = reader._read(symbol)
+            if attribute not in found.behind:
+                known = nearest(attribute, found.behind, "dependencies")
+                raise InputError(
+                    [at(f"{found.node.name} has no dependency {attribute!r} on a service{known}")]
+                )
+            other = found.behind[attribute]
+            symbol = Symbol(other.module.name, other.name)
+        return symbol
+
     def _only_entry(
         self, module: Module, services: Mapping[str, Symbol], at: Callable[[str], Problem]
     ) -> Symbol:
         """The one service of a module that no other one there depends on."""
         own = {name: symbol for name, symbol in services.items() if symbol.module == module.name} or services
-        # One of its own: what is wrong with services outside the graph is nobody's problem.
-        reader = _Discoverer(self.project)
-        called = {peer for symbol in own.values() for peer in reader._read(symbol).peers}
+        # An alias is no second service.
+        aliases = {symbol: [name for name in own if own[name] == symbol] for symbol in own.values()}
+        own = {names[0]: symbol for symbol, names in aliases.items()}
+        called = {peer for symbol in own.values() for peer in self._reached(symbol)}
         names = [name for name, symbol in own.items() if symbol not in called] or list(own)
         if len(names) == 1:
             return own[names[0]]
@@ -235,6 +256,17 @@ class _Discoverer:
             f'name one, `bento serve {target}`, or `service: "{target}"` in bentofile.yaml'
         )
         raise InputError([at(message)])
+
+    def _reached(self, symbol: Symbol) -> set[Symbol]:
+        """All services that one calls, itself only where they go round in a circle."""
+        reader = _Discoverer(self.project)
+        found: set[Symbol] = set()
+        waiting = [symbol]
+        while waiting:
+            peers = [peer for peer in reader._read(waiting.pop()).peers if peer not in found]
+            found.update(peers)
+            waiting += peers
+        return found
 
     def _service(self, module: Module, node: ast.expr) -> Symbol | None:
         """The service that an expression names."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bentoml import exceptions as exceptions
     from bentoml import images as images
     from bentoml import metrics as metrics
+    from bentoml import models as models
     from bentoml import testing as testing
     from bentoml import validators as validators
     from bentoml._client.http import AsyncHTTPClient as AsyncHTTPClient
@@ -59,6 +60,7 @@ __all__ = [
     "images",
     "importing",
     "metrics",
+    "models",
     "monitor",
     "mount_asgi_app",
     "on_deployment",
@@ -74,7 +76,7 @@ __all__ = [
 ]
 
 # Loaded when they are first asked for: what a class is declared with stays quick to import.
-_LAZY_MODULES = ("codec", "exceptions", "images", "metrics", "testing", "validators")
+_LAZY_MODULES = ("codec", "exceptions", "images", "metrics", "models", "testing", "validators")
 _LAZY_NAMES = {
     "AsyncHTTPClient": ("bentoml._client.http", "AsyncHTTPClient"),
     "Context": ("bentoml._context", "Context"),
@@ -95,12 +97,18 @@ _ELSEWHERE = frozenset(
     {
         "Bento", "BentoCloudClient", "Model", "Tag", "api_token", "batch", "bentos", "catboost", "client",
         "cloud", "container", "delete", "deployment", "detectron", "diffusers", "easyocr", "export_bento",
-        "fastai", "flax", "get", "gradio", "import_bento", "io", "keras", "legacy", "lightgbm", "list",
-        "load", "load_config", "mlflow", "models", "monitoring", "onnx", "picklable_model", "pull", "push",
-        "pytorch", "pytorch_lightning", "ray", "runner_service", "save_config", "set_serialization_strategy",
+        "fastai", "flax", "get", "import_bento", "io", "keras", "legacy", "lightgbm", "list",
+        "load", "load_config", "mlflow", "onnx", "picklable_model", "pull", "push",
+        "pytorch", "pytorch_lightning", "ray", "save_config", "set_serialization_strategy",
         "sklearn", "tensorflow", "torchscript", "transformers", "triton", "xgboost",
     }
 )  # fmt: skip
+# What does the same here.
+_INSTEAD = {
+    "gradio": '`@bentoml.asgi_app(gradio.mount_gradio_app(fastapi.FastAPI(), blocks, path="/"), path="/ui")`',
+    "monitoring": "`bentoml.monitor`",
+    "runner_service": "a class with `@bentoml.service`, and `bentoml.depends` on it",
+}
 
 
 def __getattr__(name: str) -> object:
@@ -110,7 +118,9 @@ def __getattr__(name: str) -> object:
         module, attribute = _LAZY_NAMES[name]
         return getattr(importlib.import_module(module), attribute)
     hint = ""
-    if name in _ELSEWHERE:
+    if name in _INSTEAD:
+        hint = f"; in its place: {_INSTEAD[name]}"
+    elif name in _ELSEWHERE:
         hint = ": that part of this interface is not here (runtime/README.md names what is)"
     elif not name.startswith("_"):
         near = importlib.import_module("difflib").get_close_matches(name, __all__, n=1)

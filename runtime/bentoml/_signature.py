@@ -23,12 +23,14 @@ from pydantic import (
     ValidationError,
     create_model,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import from_json
 
 from bentoml._context import Context
 from bentoml._endpoint import Endpoint
 from bentoml._types import is_type, wire_type
 from bentoml._types.model import holds_plain_path, names_files
+from bentoml._types.opaque import opaque_inputs, opaque_results
 from bentoml.exceptions import InvalidArgument, UnservableException
 from bentoml.validators import ContentType
 
@@ -73,9 +75,9 @@ class EndpointSignature:
     """
 
     def __init__(self, endpoint: Endpoint, service: str) -> None:
-        self._where = f"{service}.{endpoint.attribute}"
+        self.where = f"{service}.{endpoint.attribute}"
         self._endpoint = endpoint
-        self._hints = _type_hints(endpoint.func, self._where)
+        self._hints = _type_hints(endpoint.func, self.where)
         parameters = self._beside_the_instance()
         contexts = [p for p in parameters if self._is_context(p)]
         self.context = contexts[0].name if contexts else None
@@ -86,18 +88,20 @@ class EndpointSignature:
         roots = [p.name for p in parameters if p.kind is _POSITIONAL_ONLY]
         if roots and len(parameters) > 1:
             raise TypeError(
-                f"{self._where}: `{roots[0]}` is positional-only, which makes it the whole body; "
+                f"{self.where}: `{roots[0]}` is positional-only, which makes it the whole body; "
                 "it can have no parameter beside it"
             )
         if endpoint.batchable and len(parameters) == 1:
             self._check_batch(parameters[0])
         if endpoint.batchable and len(parameters) != 1:
             raise TypeError(
-                f"{self._where}: a batchable endpoint takes one batch, found {len(parameters)} parameters"
+                f"{self.where}: a batchable endpoint takes one batch, found {len(parameters)} parameters"
             )
         self.root = roots[0] if roots else None
         self.signature = inspect.Signature(parameters)
         kinds = {parameter.kind for parameter in parameters}
+        self._names = dict.fromkeys(self.signature.parameters)
+        self._required = {name for name, p in self.signature.parameters.items() if p.default is p.empty}
         self._is_plain = endpoint.input_spec is None and kinds.isdisjoint(
             {_KEYWORD_ONLY, _VAR_POSITIONAL, _VAR_KEYWORD}
         )
@@ -107,7 +111,7 @@ class EndpointSignature:
         is_instance = first is not None and first.kind in (_POSITIONAL_ONLY, _POSITIONAL_OR_KEYWORD)
         if first is None or not is_instance or (first.name != "self" and first.name in self._hints):
             raise UnservableException(
-                f"{self._where}: it takes no `self`; its first parameter is the instance of the service"
+                f"{self.where}: it takes no `self`; its first parameter is the instance of the service"
             )
         self._instance = first.name
         return others
@@ -116,7 +120,7 @@ class EndpointSignature:
         hint = _bare(self._hints.get(parameter.name, Any))
         if hint in (int, float, bool, str, bytes, dict):
             raise UnservableException(
-                f"{self._where}: a batchable endpoint takes a batch: a list, an array, a tensor or a frame; "
+                f"{self.where}: a batchable endpoint takes a batch: a list, an array, a tensor or a frame; "
                 f"`{parameter.name}` is a {hint.__name__}"
             )
 
@@ -144,7 +148,7 @@ class EndpointSignature:
 
     def _model(self, *, allow_inf_nan: bool) -> type[BaseModel]:
         if self._endpoint.input_spec is not None:
-            return _model_of(self._endpoint.input_spec, self._where)
+            return _model_of(self._endpoint.input_spec, self.where)
         fields: dict[str, Any] = {}
         extra: Literal["allow", "ignore"] = "ignore"
         for number, parameter in enumerate(self.signature.parameters.values()):
@@ -160,22 +164,31 @@ class EndpointSignature:
         try:
             return create_model("Input", __config__=config, **fields)
         except Exception as error:  # pydantic raises several kinds for a type it cannot handle
-            raise UnservableException(f"{self._where}: {error}") from error
+            raise UnservableException(f"{self.where}: {error}") from error
 
     def _input_type(self, name: str) -> Any:
         """The type of a parameter; never one through which a caller names a file of the server's."""
         hint = wire_type(self._hints.get(name, Any))
         if holds_plain_path(hint):
             raise UnservableException(
-                f"{self._where}: `{name}` has a file in a dataclass or TypedDict, where no upload gets to; "
+                f"{self.where}: `{name}` has a file in a dataclass or TypedDict, where no upload gets to; "
                 "take it as a parameter, or as a field of a pydantic model"
             )
         return hint
 
     @cached_property
     def root_type(self) -> TypeAdapter[Any]:
-        """The type of a body that is one value."""
-        return self._adapter(self._input_type(self.root or ""), "its parameter", _ROOT)
+        """The type of a body that is one value, with the parameter's default."""
+        hint = self._input_type(self.root or "")
+        default = self.signature.parameters[self.root or ""].default
+        if default is not inspect.Parameter.empty:
+            hint = Annotated[hint, default if isinstance(default, FieldInfo) else Field(default=default)]
+        return self._adapter(hint, "its parameter", _ROOT)
+
+    def without_body(self) -> Arguments | None:
+        """The arguments that an empty body stands for, where the body is one value that has a default."""
+        default = None if self.root is None else self.root_type.get_default_value()
+        return None if default is None else Arguments((default.value,), {})
 
     @cached_property
     def file_fields(self) -> frozenset[str]:
@@ -251,7 +264,7 @@ class EndpointSignature:
                 # A model, dataclass or TypedDict has a configuration of its own.
                 return TypeAdapter(hint)
         except Exception as error:
-            raise UnservableException(f"{self._where}: {what}: {error}") from error
+            raise UnservableException(f"{self.where}: {what}: {error}") from error
 
     def prepare(self) -> None:
         """Make the types now: what cannot be served is said before anything starts.
@@ -259,8 +272,16 @@ class EndpointSignature:
         Raises:
             UnservableException: an annotation is of a type that no request can carry.
         """
-        _ = self.input_model if self.root is None else self.root_type
-        _ = self.output, self.file_fields, self.list_fields, self.media_type
+        is_model = self.root is None
+        checked = self.input_model.__pydantic_core_schema__ if is_model else self.root_type.core_schema
+        _ = self.file_fields, self.list_fields, self.media_type
+        problems = [_no_input(self._place(path), cls) for path, cls in opaque_inputs(checked)]
+        problems += [_no_result(path, cls) for path, cls in opaque_results(self.output.core_schema)]
+        if problems:
+            raise UnservableException("\n".join(f"{self.where}: {problem}" for problem in problems))
+
+    def _place(self, path: str) -> str:
+        return path if self.root is None else ".".join(filter(None, (self.root, path)))
 
     def from_json(self, body: bytes | bytearray, context: Context | None = None) -> Arguments:
         """Read a JSON body, check it, and make the call's arguments of it.
@@ -304,15 +325,35 @@ class EndpointSignature:
             InvalidArgument: they do not fit the parameters; in Python's own words.
             pydantic.ValidationError: a value does not fit its annotation.
         """
+        fields = self._plain_fields(positional, keywords)
+        if fields is not None:
+            checked = self._peer_model.__pydantic_validator__.validate_python(fields, context=context)
+            return Arguments(tuple(checked.__dict__.values()), {})
         try:
             bound = self.signature.bind(*positional, **keywords)
         except TypeError as error:
-            raise InvalidArgument(f"{self._where}: {error}") from None
+            raise InvalidArgument(f"{self.where}: {error}") from None
         if self.root is not None:
-            return self.from_root(bound.arguments.get(self.root), context)
+            if self.root in bound.arguments:
+                return self.from_root(bound.arguments[self.root], context)
+            default = self.without_body()
+            if default is None:
+                raise InvalidArgument(f"{self.where}: missing a required argument: {self.root!r}")
+            return default
         names = {name: self._wire_name(parameter) for name, parameter in self.signature.parameters.items()}
         fields = {names[name]: value for name, value in bound.arguments.items()}
         return self._arguments(self._peer_model.model_validate(fields, context=context))
+
+    def _plain_fields(self, positional: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The arguments by name, where that is plain and surely right; `Signature.bind` is slow."""
+        if not self._is_plain or self.root is not None or len(positional) > len(self._names):
+            return None
+        fields = dict(zip(self._names, positional, strict=False))
+        if keywords:
+            if not fields.keys().isdisjoint(keywords) or not keywords.keys() <= self._names.keys():
+                return None
+            fields.update(keywords)
+        return fields if fields.keys() >= self._required else None
 
     def with_context(self, arguments: Arguments, context: Context | None) -> Arguments:
         """The arguments with the request's context where the method has a parameter for it."""
@@ -348,9 +389,7 @@ class EndpointSignature:
         taken = sorted(names.keys() & {*self.signature.parameters, self._instance, self.context})
         variadic = {p.name for p in self.signature.parameters.values() if p.kind is _VAR_KEYWORD}
         if taken and not variadic.issuperset(taken):
-            raise InvalidArgument(
-                f"{self._where}: {', '.join(taken)}: given twice, or not to be given at all"
-            )
+            raise InvalidArgument(f"{self.where}: {', '.join(taken)}: given twice, or not to be given at all")
 
     def _arguments(self, model: BaseModel) -> Arguments:
         if self._endpoint.input_spec is not None:
@@ -467,6 +506,21 @@ def _unresolved(func: Any) -> Iterator[str]:
             typing.get_type_hints(one, globalns=func.__globals__, include_extras=True)
         except Exception as error:  # noqa: BLE001  # an annotation is an expression, and may raise anything
             yield f"the annotation `{name}: {annotation}` cannot be resolved: {error}"
+
+
+def _no_input(place: str, cls: type) -> str:
+    return (
+        f"`{place}` is a `{cls.__qualname__}`, which no request brings; make it a pydantic model or a "
+        f"dataclass, or tell how one is made: `Annotated[{cls.__name__}, pydantic.BeforeValidator(...)]`"
+    )
+
+
+def _no_result(place: str, cls: type) -> str:
+    what = f"`{place}` of its result" if place else "its result"
+    return (
+        f"{what} is a `{cls.__qualname__}`, of which no response can be made; make it a pydantic model or a "
+        f"dataclass, or tell what stands for one: `Annotated[{cls.__name__}, pydantic.PlainSerializer(...)]`"
+    )
 
 
 def _field(number: int) -> str:

@@ -40,6 +40,15 @@ class Server:
 
         return SyncHTTPClient(self.url, **options)
 
+    def wait(self) -> None:
+        """Return never; a service that ends by itself is an error.
+
+        Raises:
+            BentoMLException: has its last words.
+        """
+        with _toolchain("serve"):
+            self._running.wait()
+
     def stop(self) -> None:
         """Stop all services, the entry first."""
         self._running.stop()

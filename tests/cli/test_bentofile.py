@@ -92,7 +92,7 @@ def test_a_service_is_named(project: WriteProject, service: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "service", ["", ":", "service:", ":Entry", "pkg/service.py:Entry", "a..b:C", "a-b:C", "a:B:C"]
+    "service", ["", ":", "service:", ":Entry", "pkg/service:Entry", "a..b:C", "a-b:C", "a:B:C"]
 )
 def test_a_service_string_of_another_form_is_refused(
     bentofile_problems: BentofileProblems, service: str

@@ -355,9 +355,64 @@ def test_a_dependency_goes_by_the_name_that_the_other_service_gives_itself(disco
 SERVICE = "import bentoml\n\n@bentoml.service\nclass Entry: ...\n"
 
 
-@pytest.mark.parametrize("service", ["service", "service.py", "service.py:Entry", "service:Entry"])
+@pytest.mark.parametrize(
+    "service", ["service", "service.py", "service.py:Entry", "./service.py:Entry", "service:Entry"]
+)
 def test_the_entry_may_be_named_by(discovered: Discover, service: str) -> None:
     assert discovered({"service.py": SERVICE}, service).graph.entry == "Entry"
+
+
+@pytest.mark.parametrize(
+    ("file", "service"),
+    [
+        ("shop/service.py", "shop/service.py:Entry"),
+        ("src/shop/service.py", "src/shop/service.py:Entry"),
+        ("src/shop/service.py", "shop.service"),
+    ],
+)
+def test_a_file_is_named_by_its_path(discovered: Discover, file: str, service: str) -> None:
+    assert discovered({file: SERVICE}, service).graph.services["Entry"].target == "shop.service:Entry"
+
+
+def test_a_file_outside_the_project_is_refused(problems: Problems) -> None:
+    (problem,) = problems({"service.py": SERVICE}, "../service.py:Entry")
+
+    assert problem.startswith("bentofile.yaml:1: service '../service.py:Entry': leads out of ")
+
+
+GRAPH = """
+    import bentoml
+
+    @bentoml.service
+    class Leaf: ...
+
+    @bentoml.service
+    class Left:
+        leaf = bentoml.depends(Leaf)
+
+    @bentoml.service
+    class Top:
+        left = bentoml.depends(Left)
+
+    entry = Top
+    """
+
+
+@pytest.mark.parametrize(
+    ("service", "entry"),
+    [("service:Top.left", "Left"), ("service:Top.left.leaf", "Leaf"), ("service", "Top")],
+)
+def test_the_entry_may_be_what_another_service_depends_on(
+    discovered: Discover, service: str, entry: str
+) -> None:
+    assert discovered({"service.py": GRAPH}, service).graph.entry == entry
+
+
+def test_an_attribute_that_is_no_dependency_leads_nowhere(problems: Problems) -> None:
+    assert problems({"service.py": GRAPH}, "service:Top.lefd") == [
+        "bentofile.yaml:1: service 'service:Top.lefd': Top has no dependency 'lefd' on a service, "
+        "did you mean `left`?"
+    ]
 
 
 def test_the_entry_may_be_one_that_its_module_only_imports(discovered: Discover) -> None:

@@ -42,7 +42,7 @@ def run_script(project: WriteProject) -> RunScript:
     def run(files: Files) -> str:
         root = project(files)
         result = subprocess.run(
-            [sys.executable, "service.py"], cwd=root, capture_output=True, text=True, check=True
+            [sys.executable, "service.py"], cwd=root, capture_output=True, text=True, check=True, timeout=90
         )
         return result.stdout
 
@@ -104,6 +104,30 @@ def test_a_script_serves_its_own_service(run_script: RunScript) -> None:
         """
 
     assert run_script({"service.py": SERVICE + program}) == "small\n"
+
+
+def test_a_script_serves_its_own_service_until_it_is_interrupted(run_script: RunScript) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    program = f"""
+    import os, signal, threading
+
+    def ask():
+        try:
+            with bentoml.SyncHTTPClient("http://127.0.0.1:{port}", server_ready_timeout=30) as client:
+                print(client.size())
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    if __name__ == "__main__":
+        threading.Thread(target=ask).start()
+        Entry.serve_http(port={port})
+        print("stopped")
+        """
+
+    bentofile = "service: service:Entry\nargs: {size: small}\n"
+
+    assert run_script({"service.py": SERVICE + program, "bentofile.yaml": bentofile}) == "small\nstopped\n"
 
 
 def test_a_bento_that_was_just_built_is_served(project: WriteProject) -> None:

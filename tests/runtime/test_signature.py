@@ -4,14 +4,24 @@ import dataclasses
 import io
 import typing as t
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
 from PIL.Image import Image as PIL_Image
-from pydantic import BaseModel, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_serializer,
+    field_validator,
+)
+from starlette.responses import Response
 from typing_extensions import TypedDict
 
 import bentoml
@@ -147,6 +157,32 @@ def test_the_whole_body_is_one_parameter() -> None:
 
     with pytest.raises(TypeError, match=r"Iris\.predict: `a` is positional-only"):
         signature(predict)
+
+
+def test_a_body_that_is_one_value_may_have_a_default() -> None:
+    def predict(self: Any, xs: list[int] = [1], /) -> None: ...  # noqa: B006  # each call has its own
+
+    one, other = signature(predict).from_call([], {}), signature(predict).without_body()
+
+    assert other is not None
+    assert (one.positional, other.positional) == (([1],), ([1],))
+    assert one.positional[0] is not predict.__defaults__[0]  # type: ignore[index]  # it has one
+
+
+def test_a_body_that_is_one_value_may_have_a_default_of_pydantic() -> None:
+    def predict(self: Any, x: int = Field(default_factory=lambda: 3, gt=1), /) -> None: ...
+
+    assert signature(predict).without_body() == Arguments((3,), {})
+    with pytest.raises(ValidationError, match="greater than 1"):
+        signature(predict).from_root(0)
+
+
+def test_a_field_without_a_default_is_required() -> None:
+    def predict(self: Any, x: int = Field(gt=1), /) -> None: ...
+
+    assert signature(predict).without_body() is None
+    with pytest.raises(InvalidArgument, match=r"Iris\.predict: missing a required argument: 'x'"):
+        signature(predict).from_call([], {})
 
 
 def test_a_call_is_bound_as_python_does() -> None:
@@ -384,6 +420,132 @@ def test_a_result_is_written_as_its_annotation_says(annotation: Any, result: obj
     predict.__annotations__["return"] = annotation
 
     assert signature(predict).output.dump_json(result) == body
+
+
+class Plain:
+    """A class of the project's own, of which nobody has said how it travels."""
+
+
+class Holder(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    plain: Plain
+    holders: "list[Holder]" = []  # noqa: UP037  # the class is not there yet
+
+
+class Ready(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    plain: Plain
+    hidden: Plain | None = Field(default=None, exclude=True)
+
+    @field_validator("plain", "hidden", mode="before")
+    @classmethod
+    def make(cls, value: object) -> Plain:
+        return Plain()
+
+    @field_serializer("plain")
+    def write(self, plain: Plain) -> str:
+        return "plain"
+
+
+NO_INPUT = (
+    "which no request brings; make it a pydantic model or a dataclass, or tell how one is made: "
+    "`Annotated[Plain, pydantic.BeforeValidator(...)]`"
+)
+NO_RESULT = (
+    "of which no response can be made; make it a pydantic model or a dataclass, or tell what stands for one: "
+    "`Annotated[Plain, pydantic.PlainSerializer(...)]`"
+)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "place"),
+    [
+        (Plain, "x"),
+        (list[Plain], "x"),
+        (dict[str, Plain | None], "x"),
+        (int | Plain, "x"),
+        (Holder, "x.plain"),
+        (tuple[int, Holder], "x.plain"),
+    ],
+    ids=str,
+)
+def test_a_plain_class_as_a_parameter_is_refused_before_anything_starts(annotation: Any, place: str) -> None:
+    def predict(self: Any, x: Any) -> None: ...
+
+    predict.__annotations__["x"] = annotation
+
+    with pytest.raises(UnservableException) as caught:
+        signature(predict).prepare()
+
+    assert str(caught.value) == f"Iris.predict: `{place}` is a `Plain`, {NO_INPUT}"
+
+
+def test_a_plain_class_as_the_whole_body_is_refused() -> None:
+    def predict(self: Any, holder: Holder, /) -> None: ...
+
+    with pytest.raises(UnservableException, match=r"Iris\.predict: `holder\.plain` is a `Plain`"):
+        signature(predict).prepare()
+
+
+@pytest.mark.parametrize(
+    ("annotation", "what"),
+    [(Plain, "its result"), (list[Plain], "its result"), (Holder, "`plain` of its result")],
+    ids=str,
+)
+def test_a_plain_class_as_the_result_is_refused_before_anything_starts(annotation: Any, what: str) -> None:
+    def predict(self: Any) -> Any: ...
+
+    predict.__annotations__["return"] = annotation
+
+    with pytest.raises(UnservableException) as caught:
+        signature(predict).prepare()
+
+    assert str(caught.value) == f"Iris.predict: {what} is a `Plain`, {NO_RESULT}"
+
+
+def test_all_plain_classes_of_an_endpoint_are_told_at_once() -> None:
+    def predict(self: Any, x: Plain) -> Plain:
+        return x
+
+    with pytest.raises(UnservableException) as caught:
+        signature(predict).prepare()
+
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("annotation", [Ready, Annotated[Plain, PlainSerializer(str)], np.float32, Response])
+def test_a_result_that_is_told_how_it_is_written_is_served(annotation: Any) -> None:
+    def predict(self: Any) -> Any: ...
+
+    predict.__annotations__["return"] = annotation
+
+    signature(predict).prepare()
+
+
+@pytest.mark.parametrize(
+    "annotation", [Ready, Annotated[Plain, BeforeValidator(lambda _: Plain())], np.float32]
+)
+def test_a_parameter_that_is_told_how_it_is_made_is_served(annotation: Any) -> None:
+    def predict(self: Any, x: Any) -> None: ...
+
+    predict.__annotations__["x"] = annotation
+
+    signature(predict).prepare()
+
+
+def test_a_class_that_the_codec_was_taught_is_served_to_peers() -> None:
+    class Taught:
+        pass
+
+    bentoml.codec.register(Taught, name="taught", encode=lambda _: None, decode=lambda _: Taught())
+
+    def predict(self: Any, x: Any) -> Any: ...
+
+    predict.__annotations__.update({"x": Taught, "return": list[Taught]})
+
+    signature(predict).prepare()
 
 
 def test_a_result_that_pydantic_cannot_describe_is_told() -> None:

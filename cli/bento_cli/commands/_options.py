@@ -10,10 +10,10 @@ import typer
 
 from bento_cli.arguments import Arguments, argument_value, as_arguments, load_arguments
 from bento_cli.bento import Bento
-from bento_cli.bentofile import is_project, project_root
 from bento_cli.build import plan_build, write_bento
 from bento_cli.console import Console
 from bento_cli.errors import BentoError, NotFoundError
+from bento_cli.project import find_project
 from bento_cli.store import Store
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results, warnings and errors.")]
@@ -57,7 +57,8 @@ def built(
     Raises:
         BentoError: there is neither a project nor a Bento, or it cannot be built.
     """
-    if not is_project(text):
+    named = find_project(text)
+    if named is None:
         if arguments:
             raise BentoError(
                 f"{text} is built already, with arguments of its own",
@@ -69,8 +70,8 @@ def built(
             if error.hint is None:
                 raise NotFoundError(error.message, hint="name a project's folder or a Bento's tag") from None
             raise
-    plan = plan_build(project_root(text), arguments=arguments, leave_out=leave_out)
-    say_notes(plan.notes, console)
+    plan = plan_build(named.root, file=named.file, arguments=arguments, leave_out=leave_out)
+    say_notes((*plan.notes, *plan.container_notes), console)
     bento, is_new = write_bento(plan, Store())
     console.info(f"{'built' if is_new else 'unchanged:'} {bento.tag}")
     return bento

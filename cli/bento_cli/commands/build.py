@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bento_cli.bentofile import project_root
 from bento_cli.build import BuildPlan, plan_build, write_bento
 from bento_cli.commands._options import ArgFiles, Args, Quiet, given_arguments, key_value, say_notes, single
 from bento_cli.console import Console
+from bento_cli.project import find_project
 from bento_cli.store import Store
 from bentoml._graph import as_text
 
@@ -24,7 +25,11 @@ class Output(str, Enum):
 
 def build(
     project: Annotated[
-        str, typer.Argument(help="The folder that holds bentofile.yaml, or service.py.")
+        str,
+        typer.Argument(
+            metavar="[PROJECT|MODULE:CLASS]",
+            help="The folder with bentofile.yaml, pyproject.toml or service.py; or a service of this one.",
+        ),
     ] = ".",
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the Bento, over the bentofile's.")
@@ -53,13 +58,15 @@ def build(
       bento build . --version 1.2.0 --output tag
     """
     console = Console(quiet=quiet or output is Output.tag)
+    named = find_project(project)
     plan = plan_build(
-        project_root(project),
+        named.root if named else Path(project),
+        file=named.file if named else None,
         name=name,
         labels=dict(key_value(text) for text in label or ()),
         arguments=given_arguments(arg, arg_file),
     )
-    say_notes(plan.notes, console)
+    say_notes((*plan.notes, *plan.container_notes), console)
     _show_decisions(plan, console)
     bento, is_new = write_bento(plan, Store(), version=version)
     if output is Output.tag:

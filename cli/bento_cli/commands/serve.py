@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import typer
 
 from bento_cli.commands._options import ArgFiles, Args, given_arguments, say_notes, single
 from bento_cli.console import Console
+from bento_cli.gpus import gpu_table
 from bento_cli.serve import LocalGraph, LocalService, find_servable, plan_serve
 from bentoml._environment import LOG_FORMAT
 from bentoml._graph import ServiceGraph, as_text
@@ -70,8 +72,9 @@ def serve(
     started = time.monotonic()
     servable = find_servable(bento, arguments=given_arguments(arg, arg_file))
     say_notes(servable.notes, console)
-    services = plan_serve(servable, host=host, port=port)
+    services = plan_serve(servable, host=host, port=port, command=f"bento serve {shlex.quote(bento)}")
     console.info(as_text(servable.graph) + "\n")
+    _say_gpus(services, console)
     with LocalGraph(services, _shown_on(console, services), tail=0) as running:
         try:
             running.wait_ready(timeout)
@@ -95,6 +98,12 @@ def _shown_on(console: Console, services: tuple[LocalService, ...]) -> Callable[
             console.log(service.ljust(width), line, colours[service])
 
     return show
+
+
+def _say_gpus(services: tuple[LocalService, ...], console: Console) -> None:
+    shares = {service.name: service.shares for service in reversed(services) if service.shares}
+    if shares:
+        console.info(f"GPUs:\n{gpu_table(shares, 'gets')}\n")
 
 
 def _show(services: tuple[LocalService, ...], graph: ServiceGraph, console: Console) -> None:

@@ -53,7 +53,11 @@ def openapi_document(
             paths |= _task_paths(service.path_prefix + endpoint.route, endpoint, paths)
     return {
         "openapi": "3.1.0",
-        "info": {"title": service.name, "description": service.description or "", "version": __version__},
+        "info": {
+            "title": service.name,
+            "description": inspect.cleandoc(service.description or ""),
+            "version": __version__,
+        },
         "paths": paths,
         "components": {"schemas": definitions},
     }
@@ -85,7 +89,8 @@ def _operation(
         "summary": doc.splitlines()[0],
         "description": doc,
         "requestBody": {
-            "required": bool(body.get("required")) or signature.root is not None,
+            "required": bool(body.get("required"))
+            or (signature.root is not None and signature.without_body() is None),
             "content": {_body_type(signature): {"schema": _plain(body)}},
         },
         "responses": responses,

@@ -21,7 +21,7 @@ STREAM_TYPE: Final = "text/event-stream"
 
 
 class AnySchema(GenerateJsonSchema):
-    """Says nothing about a type that JSON has no words for, such as a class that only peers can send."""
+    """Says nothing about a type that JSON has no words for, such as a class with a check of its author's."""
 
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
         return {}

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL.Image import Image as PIL_Image
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 from tests.runtime.conftest import Call
 
 import bentoml
@@ -16,6 +16,9 @@ class Params(BaseModel):
 
 class Opaque:
     """A class that JSON has no words for."""
+
+
+Checked = Annotated[Opaque, BeforeValidator(lambda _: Opaque())]
 
 
 @bentoml.service(description="Draws.", path_prefix="/v1")
@@ -33,8 +36,15 @@ class Draw:
         return int(arr.sum())
 
     @bentoml.api
-    def odd(self, x: Opaque) -> Opaque:
-        return x
+    def odd(self, x: Checked) -> None: ...
+
+    @bentoml.api
+    def greet(self, name: str = "you", /) -> str:
+        return name
+
+    @bentoml.api
+    def shout(self, name: str, /) -> str:
+        return name
 
 
 def test_the_document_has_a_path_for_each_endpoint(call: Call) -> None:
@@ -45,7 +55,7 @@ def test_the_document_has_a_path_for_each_endpoint(call: Call) -> None:
         "Draw",
         "Draws.",
     )
-    assert list(document["paths"]) == ["/v1/draw", "/v1/sum", "/v1/odd"]
+    assert list(document["paths"]) == ["/v1/draw", "/v1/sum", "/v1/odd", "/v1/greet", "/v1/shout"]
 
 
 def test_an_endpoint_that_takes_a_file_takes_a_form(call: Call) -> None:
@@ -84,8 +94,16 @@ def test_a_class_that_json_has_no_words_for_does_not_hide_the_rest(call: Call) -
     }
 
 
+def test_a_body_that_is_one_value_with_a_default_is_not_required(call: Call) -> None:
+    paths = call(Draw, "/v1/docs.json", method="GET").json()["paths"]
+    bodies = [paths[path]["post"]["requestBody"] for path in ("/v1/greet", "/v1/shout")]
+
+    assert [body["required"] for body in bodies] == [False, True]
+    assert bodies[0]["content"]["text/plain"]["schema"] == {"default": "you", "type": "string"}
+
+
 def test_the_start_page_shows_the_document(call: Call) -> None:
     page = call(Draw, "/v1/", method="GET")
 
     assert page.status_code == 200
-    assert "/v1/docs.json" in page.text
+    assert 'type="application/json" href="docs.json"' in page.text
