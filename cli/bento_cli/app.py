@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from bentoml import __version__
+from bentoml._version import __version__
 
 # Known without importing the commands: `bento --help` loads nothing that only one of them needs.
 COMMANDS: Final = {

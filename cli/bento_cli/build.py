@@ -10,10 +10,10 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
-import bentoml
 from bento_cli.arguments import Arguments
 from bento_cli.bento import MANIFEST, Bento, Manifest, ManifestDependency, ManifestService, Tag, manifest_text
 from bento_cli.bentofile import FILE_NAME, Bentofile, is_service_string, read_bentofile
@@ -30,6 +30,7 @@ from bento_cli.errors import BentoError, InputError, Problem, nearest
 from bento_cli.image import LABEL_PREFIX, ImageSpec, plan_image, tasks_folder
 from bento_cli.names import MAX_LENGTH, compose_project, kebab_case, snake_case
 from bento_cli.project_files import IGNORE_FILE, project_files
+from bento_cli.pyproject import BUILD_TABLE, PYPROJECT, has_build_table
 from bento_cli.requirements import (
     Line,
     Requirements,
@@ -42,11 +43,13 @@ from bento_cli.requirements import (
 from bento_cli.slicing import Slice, slice_service
 from bento_cli.source import Project
 from bento_cli.store import Store
+from bento_cli.variables import open_variables
 from bento_cli.yaml_file import YamlFile, validate
 from bento_templates import TemplateValueError, label_key, one_line, render
-from bentoml._config import ServiceConfig, load_config, not_used
-from bentoml._environment import BENTO, DEFAULT_PORT, arguments_text, declared_text
+from bentoml._config import ServiceConfig, load_config, not_used_note
+from bentoml._environment import BENTO, DEFAULT_PORT, arguments_text, declared_text, deployment_variable
 from bentoml._graph import ServiceGraph, ServiceNode
+from bentoml._version import __version__
 from bentoml.exceptions import BentoMLConfigException
 
 T = TypeVar("T")
@@ -62,6 +65,7 @@ class BuildPlan:
         files: the project's files, relative to `root`.
         images: what each service's image holds, dependencies first.
         notes: what a person should know and that stops nothing.
+        container_notes: the same of services in containers; those that run on this machine say it themselves.
     """
 
     root: Path
@@ -75,6 +79,7 @@ class BuildPlan:
     images: Mapping[str, ImageSpec]
     files: tuple[Path, ...]
     notes: tuple[str, ...]
+    container_notes: tuple[str, ...]
 
     @property
     def graph(self) -> ServiceGraph:
@@ -168,13 +173,19 @@ def plan_build(
         images=images,
         files=files,
         notes=(
+            *_passed_over(root, file),
             *map(str, discovery.unknown),
             *listed.notes,
             *requirements.notes,
-            *_not_yet(graph),
-            *_not_in_containers(graph, configs),
         ),
+        container_notes=tuple(_container_notes(graph, configs)),
     )
+
+
+def _passed_over(root: Path, file: YamlFile) -> Iterator[str]:
+    """Of two files that may say how a project is built, the one that is not read."""
+    if file.path.name == FILE_NAME and has_build_table(root):
+        yield f"{FILE_NAME} is read, and `{BUILD_TABLE}` of {PYPROJECT} is not"
 
 
 def _require_label(key: str, value: str) -> None:
@@ -267,20 +278,16 @@ def _configs(discovery: Discovery) -> tuple[dict[str, ServiceConfig], list[Probl
     return configs, problems
 
 
-def _not_yet(graph: ServiceGraph) -> Iterator[str]:
-    """What services declare and this version does not act on, one line each."""
+def _container_notes(graph: ServiceGraph, configs: Mapping[str, ServiceConfig]) -> Iterator[str]:
+    """What services declare that has no effect in a container, another one, or one that needs a variable."""
     for node in graph:
-        # `gpu_type` and the like recommend a machine; what one engine offers is not chosen by them.
-        for key in (key for key in not_used(node.config) if not key.startswith("resources.")):
-            yield f"not acted on yet: `{key}` of {node.name}"
+        without_effect = not_used_note(node.name, node.config)
+        if without_effect is not None:
+            yield without_effect
         for edge in node.dependencies:
-            if edge.is_external:
-                yield f"not served yet: {node.name}.{edge.attribute}, the external dependency on {edge}"
-
-
-def _not_in_containers(graph: ServiceGraph, configs: Mapping[str, ServiceConfig]) -> Iterator[str]:
-    """What services say of their own address and is otherwise in a container, one line each."""
-    for node in graph:
+            if edge.deployment is not None:
+                variable = deployment_variable(edge.deployment, edge.cluster)
+                yield f"{node.name}.{edge.attribute}, the deployment {edge}, is found where {variable} says"
         config = configs[node.name]
         if config.http.port != DEFAULT_PORT:
             yield (
@@ -347,10 +354,10 @@ def _copy_sources(plan: BuildPlan, target: Path) -> None:
 
 
 def _copy_runtime(target: Path) -> None:
-    source = Path(bentoml.__file__).parent
+    source = Path(str(resources.files("bentoml")))
     for folder, _, names in os.walk(source):
         copies = target / "bentoml" / Path(folder).relative_to(source)
-        for name in (name for name in names if name.endswith((".py", ".typed"))):
+        for name in (name for name in names if name.endswith((".py", ".typed", ".html", ".css", ".js"))):
             copies.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(Path(folder, name), copies / name)
             (copies / name).chmod(0o644)
@@ -402,6 +409,7 @@ def _own_labels(tag: Tag, service: str) -> dict[str, str]:
 
 def _compose_service(plan: BuildPlan, tag: Tag, node: ServiceNode) -> ComposeService:
     image, config = plan.images[node.name], plan.configs[node.name]
+    envs = [env.model_dump() for env in plan.bentofile.envs]
     return ComposeService(
         name=node.name,
         container=kebab_case(node.name),
@@ -411,7 +419,9 @@ def _compose_service(plan: BuildPlan, tag: Tag, node: ServiceNode) -> ComposeSer
         peers=plan.graph.peers(node.name),
         environment={BENTO: str(tag), **peer_environment(plan.graph, node.name)},
         cache_folder=image.cache_folder if image.uses_model_hub else None,
-        tasks_folder=tasks_folder(node, [env.model_dump() for env in plan.bentofile.envs]),
+        tasks_folder=tasks_folder(node, envs),
+        open_variables=open_variables(plan.graph, envs)[node.name],
+        shares_secret=len(plan.graph.services) > 1,
         gpus=whole_gpus(config),
         reservations=reservations(config),
     )
@@ -445,7 +455,7 @@ def _manifest(plan: BuildPlan, tag: Tag, created: str, digest: str) -> Manifest:
         service=plan.graph.services[plan.graph.entry].target,
         name=tag.name,
         version=tag.version,
-        bentoml_version=bentoml.__version__,
+        bentoml_version=__version__,
         creation_time=created,
         digest=digest,
         description=plan.bentofile.description,

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from bento_cli.names import kebab_case
 from bento_templates import render
 from bentoml._config import ServiceConfig
-from bentoml._environment import DEFAULT_PORT, RESULT_STORE, peer_variable
+from bentoml._environment import DEFAULT_PORT, DEPLOYMENT_SECRET, RESULT_STORE, peer_variable
 from bentoml._graph import ServiceGraph
 
 FILE_NAME = "compose.yaml"
 CPU_FILE_NAME = "compose.cpu.yaml"
+
+# Who may load models from a hub, from which, and whether at all.
+_HUB_VARIABLES: Final = ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,8 @@ class ComposeService:
         cache_bind: a folder of this machine for models, instead of a volume.
         tasks_folder: where a volume that all replicas share holds the results of tasks, None where there
             is none.
+        open_variables: those that whoever runs it sets, in the shell of `docker compose`.
+        shares_secret: whether it calls others or is called, who tell each other more if they know one secret.
         has_sources: whether the image can be built from the folder that the file is in.
     """
 
@@ -44,6 +50,8 @@ class ComposeService:
     scheme: str = "http"
     cache_bind: str | None = None
     tasks_folder: str | None = None
+    open_variables: tuple[str, ...] = ()
+    shares_secret: bool = False
     gpus: int = 0
     replicas: int = 1
     port: int = DEFAULT_PORT
@@ -61,6 +69,13 @@ class ComposeService:
         """Its environment, with where it keeps the results of tasks."""
         kept = {} if self.tasks_folder is None else {RESULT_STORE: f"{self.tasks_folder}/results.db"}
         return {**self.environment, **kept}
+
+    @property
+    def passed_on(self) -> list[str]:
+        """Variables that it is given as the shell of `docker compose` has them, and only where it has."""
+        secret = (DEPLOYMENT_SECRET,) if self.shares_secret else ()
+        names = (*self.open_variables, *secret, *(_HUB_VARIABLES if self.cache_folder else ()))
+        return [name for name in dict.fromkeys(names) if name not in self.variables]
 
     @property
     def tasks_volume(self) -> str:

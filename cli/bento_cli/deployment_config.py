@@ -13,9 +13,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from bento_cli.bentofile import OneLine, environment_name
 from bento_cli.errors import InputError, Problem
 from bento_cli.yaml_file import YamlFile, load_yaml, validate
-from bentoml._config import ServiceConfig, config_problems, merge, not_used
+from bentoml._config import ServiceConfig, not_used
+from bentoml._config_problems import config_problems
 from bentoml._environment import DEFAULT_PORT
 from bentoml._graph import ServiceGraph
+from bentoml._layers import merge
 
 Strategy = Literal["RollingUpdate", "Recreate", "RampedSlowRollout", "BestEffortControlledRollout"]
 
@@ -128,7 +130,7 @@ def effective_configs(
         except ValidationError as error:
             if file is None:
                 raise
-            for problem in config_problems(error):
+            for problem in config_problems(error, ServiceConfig):
                 location = ("services", name, "config_overrides", *problem.location)
                 problems.append(file.problem(location, str(problem)))
     if problems:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import secrets
 import signal
 import socket
 import subprocess
@@ -20,17 +21,20 @@ from typing import Final
 
 from bento_cli.arguments import Arguments
 from bento_cli.bento import Bento
-from bento_cli.bentofile import bentofile_for, is_project, is_service_string, project_root
 from bento_cli.build import plan_build
 from bento_cli.compose import url_scheme
 from bento_cli.errors import BentoError, NotHealthyError
+from bento_cli.gpus import deal_gpus
 from bento_cli.image import service_variables
-from bento_cli.source import Project
+from bento_cli.project import find_project
 from bento_cli.store import Store
+from bento_cli.variables import open_variables, require_variables
 from bento_cli.yaml_file import YamlFile
 from bentoml import _environment as environment
 from bentoml._config import ServiceConfig, load_config
+from bentoml._gpus import Share, available_gpus, gpus_are_dealt, gpus_text
 from bentoml._graph import ServiceGraph
+from bentoml._metrics_folder import remove_left_metrics
 from bentoml._probe import is_ready
 from bentoml.exceptions import BentoMLConfigException
 
@@ -47,14 +51,14 @@ class Servable:
     Args:
         project: the folder of its modules.
         variables: what each service is told about itself.
-        config: the entry's.
+        required: the variables that the project leaves open, by service.
         notes: what a person should know and that stops nothing.
     """
 
     graph: ServiceGraph
     project: Path
     variables: Mapping[str, Mapping[str, str]]
-    config: ServiceConfig
+    required: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...] = ()
 
 
@@ -65,6 +69,7 @@ class LocalService:
     Args:
         peers: the services that it calls, which outlive it.
         environ: its variables, on top of those of this process.
+        shares: what its workers have of the machine's GPUs; none where that is not for this process to say.
     """
 
     name: str
@@ -73,6 +78,7 @@ class LocalService:
     management_port: int
     project: Path
     environ: Mapping[str, str]
+    shares: tuple[Share, ...] = ()
 
 
 def find_servable(text: str, *, folder: Path = Path(), arguments: Arguments | None = None) -> Servable:
@@ -84,11 +90,9 @@ def find_servable(text: str, *, folder: Path = Path(), arguments: Arguments | No
     Raises:
         BentoError: there is no such thing, or it cannot be served.
     """
-    if is_project(text):
-        return servable_project(project_root(text), arguments=arguments)
-    module = text.partition(":")[0].removesuffix(".py")
-    if is_service_string(text) and Project(folder).module(module) is not None:
-        return servable_project(folder, file=bentofile_for(folder, text), arguments=arguments)
+    named = find_project(text, folder=folder)
+    if named is not None:
+        return servable_project(named.root, file=named.file, arguments=arguments)
     return servable_bento(Store().get(text), arguments=arguments)
 
 
@@ -105,10 +109,11 @@ def servable_project(
         InputError: everything that is wrong with its files.
     """
     plan = plan_build(root, file=file, arguments=arguments)
+    envs = [env.model_dump() for env in plan.bentofile.envs]
     variables = {
         node.name: service_variables(
             node,
-            [env.model_dump() for env in plan.bentofile.envs],
+            envs,
             arguments=plan.bentofile.args,
             absent=plan.absent[node.name],
             dependents=plan.graph.dependents(node.name),
@@ -120,7 +125,7 @@ def servable_project(
         graph=plan.graph,
         project=plan.root,
         variables=variables,
-        config=plan.configs[plan.graph.entry],
+        required=open_variables(plan.graph, envs),
         notes=plan.notes,
     )
 
@@ -129,7 +134,7 @@ def servable_bento(bento: Bento, *, arguments: Arguments | None = None) -> Serva
     """A Bento as it was built.
 
     Raises:
-        BentoError: this version does not know the entry's configuration.
+        BentoError: this version does not know the configuration of a service.
     """
     graph = bento.graph
     variables = {}
@@ -145,10 +150,12 @@ def servable_bento(bento: Bento, *, arguments: Arguments | None = None) -> Serva
         )
         variables[node.name] = {**own, environment.BENTO: str(bento.tag)}
     try:
-        config = load_config(graph.entry, graph.services[graph.entry].config)
+        for node in graph:
+            load_config(node.name, node.config)
     except BentoMLConfigException as error:
         raise BentoError(f"{bento.tag}: {error}", hint="build it again with this version") from None
-    return Servable(graph=graph, project=bento.source, variables=variables, config=config)
+    required = open_variables(graph, bento.manifest.envs)
+    return Servable(graph=graph, project=bento.source, variables=variables, required=required)
 
 
 def plan_serve(
@@ -157,6 +164,8 @@ def plan_serve(
     host: str | None = None,
     port: int | None = None,
     environ: Mapping[str, str] = os.environ,
+    gpu_count: int | None = None,
+    command: str = "",
 ) -> tuple[LocalService, ...]:
     """What runs where: dependencies first, on ports that are free now, and the entry last.
 
@@ -164,12 +173,23 @@ def plan_serve(
         host: of the entry; what its configuration names when not given, else this machine alone.
         port: of the entry, 0 for a free one; what its configuration names when not given.
         environ: of this process: a value in it wins over one that the project declares.
+        gpu_count: of this machine, looked up when not given.
+        command: what a person typed for this, for hints on what to type instead.
 
     Raises:
-        BentoError: the entry's port is in use.
+        BentoError: a variable that a service needs is not set, the entry's port is in use, or the services
+            want more GPUs than there are.
     """
-    http = servable.config.http
+    require_variables(
+        servable.required,
+        dict.fromkeys(servable.required, environ),
+        lambda names: "`" + " ".join([*(f"{name}=..." for name in names), command]).rstrip() + "`",
+    )
     graph = servable.graph
+    configs = _configs(graph, environ)
+    http = configs[graph.entry].http
+    asking = _left_to_deal(servable, configs, environ)
+    shares = deal_gpus(asking, len(available_gpus()) if gpu_count is None else gpu_count)
     host = host or (http.host if "host" in http.model_fields_set else "127.0.0.1")
     taken: set[int] = set()
     port = _free_port(taken) if port == 0 else port or http.port
@@ -178,12 +198,13 @@ def plan_serve(
         raise BentoError(problem, hint="choose another with `--port` or `--host`")
     taken.add(port)
     ports = {node.name: port if node.name == graph.entry else _free_port(taken) for node in graph}
+    secret = environ.get(environment.DEPLOYMENT_SECRET) or secrets.token_hex(32)
     services = []
     for node in graph:
         is_entry = node.name == graph.entry
         management_port = _free_port(taken)
         own_host = host if is_entry else "127.0.0.1"
-        scheme = url_scheme(servable.config) if is_entry else "http"
+        scheme = url_scheme(configs[node.name]) if is_entry else "http"
         declared = servable.variables[node.name]
         services.append(
             LocalService(
@@ -199,14 +220,38 @@ def plan_serve(
                     environment.HOST: own_host,
                     environment.PORT: str(ports[node.name]),
                     environment.MANAGEMENT_PORT: str(management_port),
+                    environment.DEPLOYMENT_SECRET: secret,
                     **{
                         environment.peer_variable(p): f"http://127.0.0.1:{ports[p]}"
                         for p in graph.peers(node.name)
                     },
                 },
+                shares=shares.get(node.name, ()),
             )
         )
     return tuple(services)
+
+
+def _configs(graph: ServiceGraph, environ: Mapping[str, str]) -> dict[str, ServiceConfig]:
+    """What the services declare, with what a variable says over it."""
+    try:
+        return {
+            node.name: load_config(node.name, environment.with_overrides(node.name, node.config, environ))
+            for node in graph
+        }
+    except BentoMLConfigException as error:
+        raise BentoError(str(error), hint=f"correct {environment.CONFIG_OVERRIDES}") from None
+
+
+def _left_to_deal(
+    servable: Servable, configs: Mapping[str, ServiceConfig], environ: Mapping[str, str]
+) -> dict[str, ServiceConfig]:
+    """The services of which nobody else says which GPUs they see, the entry first."""
+    return {
+        node.name: configs[node.name]
+        for node in reversed(tuple(servable.graph))
+        if not gpus_are_dealt({**servable.variables[node.name], **environ})
+    }
 
 
 def _free_port(taken: set[int]) -> int:
@@ -298,6 +343,7 @@ class LocalGraph:
         """End all of them at once."""
         self._kill(self._running)
         self._running = []
+        remove_left_metrics()
 
     def wait_ready(self, timeout_s: float) -> None:
         """Return when every service is ready.
@@ -337,8 +383,9 @@ class LocalGraph:
             )
 
     def _start(self, service: LocalService) -> _Running:
+        gpus = ["--gpus", gpus_text(service.shares)] if service.shares else []
         process = subprocess.Popen(
-            [sys.executable, "-m", "bentoml", "--stop-with-stdin"],
+            [sys.executable, "-m", "bentoml", "--stop-with-stdin", *gpus],
             cwd=service.project,
             env={**os.environ, **service.environ},
             # Its end tells the service to stop, however this process ends.

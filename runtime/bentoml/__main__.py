@@ -5,17 +5,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from bentoml import _environment as environment
-from bentoml._config import load_config, merge
+from bentoml._config import load_config, not_used_note
+from bentoml._gpus import Gpus, available_gpus, gpus_from, on_the_cpu
+from bentoml._layers import merge
+from bentoml._loader import split_target
 from bentoml._logging import configure_logging
-from bentoml._process.supervisor import STUCK_MARGIN_S, Supervisor
+from bentoml._process.supervisor import GRACE_S, STUCK_MARGIN_S, Supervisor
 from bentoml._process.task import ServiceTask
-from bentoml._process.workers import available_cpus, available_gpus, plan_workers
+from bentoml._process.workers import available_cpus, plan_workers
 from bentoml.exceptions import BentoMLConfigException, BentoMLException
 
 log = logging.getLogger("bentoml")
@@ -27,8 +33,21 @@ def main() -> int:
     parser.add_argument("service", nargs="?", default=environment.service_name(), metavar="MODULE:CLASS")
     parser.add_argument("--stop-with-stdin", action="store_true", help="stop when standard input ends")
     parser.add_argument(
+        "--grace",
+        type=_seconds,
+        default=GRACE_S,
+        metavar="SECONDS",
+        help="how long what runs may take to end after SIGTERM (%(default)g)",
+    )
+    parser.add_argument(
+        "--gpus",
+        type=_gpus,
+        metavar="INDEX[:PART],...",
+        help="what is this service's of the machine's GPUs; all of them when not given",
+    )
+    parser.add_argument(
         "--stuck-margin",
-        type=float,
+        type=_seconds,
         default=STUCK_MARGIN_S,
         metavar="SECONDS",
         help="replace a worker whose loop is silent for longer than `traffic.timeout` and this (%(default)g)",
@@ -40,9 +59,14 @@ def main() -> int:
     for variable in environment.ignored():
         log.warning("%s is not read; use %s", variable, environment.CONFIG_OVERRIDES)
     try:
-        task = _service_task(arguments.service)
+        task = _service_task(arguments.service, arguments.gpus or available_gpus())
+        for note in _not_acted_on(task):
+            log.warning("%s", note)
         supervisor = Supervisor(
-            task, stop_at_end_of_stdin=arguments.stop_with_stdin, stuck_margin_s=arguments.stuck_margin
+            task,
+            stop_at_end_of_stdin=arguments.stop_with_stdin,
+            stuck_margin_s=arguments.stuck_margin,
+            grace_s=arguments.grace,
         )
         return asyncio.run(supervisor.run())
     except BentoMLException as error:
@@ -50,10 +74,32 @@ def main() -> int:
         return 1
 
 
-def _service_task(target: str) -> ServiceTask:
+def _not_acted_on(task: ServiceTask) -> Iterator[str]:
+    note = not_used_note(task.service, task.declared)
+    if note is not None:
+        yield note
+    yield from environment.unknown_overrides(task.service)
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= (seconds := float(text)) < math.inf:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+
+
+def _gpus(text: str) -> Gpus:
+    try:
+        return gpus_from(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected `0,1` or `0:0.5`") from None
+
+
+def _service_task(target: str, gpus: Gpus) -> ServiceTask:
     project = Path(os.environ.get(environment.PROJECT, ".")).resolve()
+    target = ":".join(filter(None, split_target(target, project)))
     declared = environment.declared() or _described(target, project)
-    layers = merge(declared.config, environment.config_overrides(declared.name))
+    layers = environment.with_overrides(declared.name, declared.config)
     config = load_config(declared.name, layers)
     if config.ssl.enabled and environment.names(environment.DEPENDENTS):
         log.warning("`ssl` is for the entry: services call each other without TLS")
@@ -67,6 +113,9 @@ def _service_task(target: str) -> ServiceTask:
             f"port {port} is both the service's and its management's; choose another with {environment.PORT} "
             f"or {environment.MANAGEMENT_PORT}"
         )
+    warning = on_the_cpu(config, gpus)
+    if warning is not None:
+        log.warning("%s %s", declared.name, warning)
     return ServiceTask(
         target=target,
         service=declared.name,
@@ -76,7 +125,7 @@ def _service_task(target: str) -> ServiceTask:
         workers=plan_workers(
             config,
             cpu_count=available_cpus(),
-            gpu_count=available_gpus(),
+            gpus=gpus,
             runs_command=declared.runs_command,
         ),
         host=os.environ.get(environment.HOST, config.http.host),

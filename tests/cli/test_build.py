@@ -74,6 +74,7 @@ def test_a_bento_holds_the_project_the_runtime_and_a_folder_for_each_service(bui
     assert {
         "runtime/bentoml/__init__.py",
         "runtime/bentoml/_process/worker.py",
+        "runtime/bentoml/_serving/page/docs.js",
         "runtime/bentoml/py.typed",
     } <= found
     assert not any(path.endswith(".pyc") for path in found)
@@ -383,7 +384,7 @@ def test_two_services_that_would_share_an_image_are_refused(project: WriteProjec
     ("argument", "note"),
     [
         ("http={'port': 8080}", "`http.port` of Entry is 8080: in its container it listens on 3000"),
-        ("runner_probe={'enabled': True}", "not acted on yet: `runner_probe` of Entry"),
+        ("runner_probe={'enabled': True}", "configuration of Entry, without effect here: `runner_probe`"),
         ("http={'port': 3000}", None),
         ("ssl={'enabled': True, 'certfile': 'cert.pem'}", None),
         ("cmd=[*COMMAND]", None),
@@ -395,7 +396,7 @@ def test_what_a_decorator_says_and_is_otherwise_here_is_noted(
 ) -> None:
     service = SERVICE.replace("labels=", f"{argument}, labels=")
 
-    notes = plan_build(project({**PROJECT, "service.py": service})).notes
+    notes = plan_build(project({**PROJECT, "service.py": service})).container_notes
 
     assert [n.partition(", as all")[0] for n in notes] == ([] if note is None else [note])
 
@@ -412,9 +413,40 @@ def test_tls_between_services_is_noted(project: WriteProject) -> None:
             leaf = bentoml.depends(Leaf)
         """
 
-    [note] = plan_build(project({**PROJECT, "service.py": service})).notes
+    [note] = plan_build(project({**PROJECT, "service.py": service})).container_notes
 
     assert note.startswith("`ssl` of Leaf: services call each other without TLS")
+
+
+EXTERNAL = """
+    import bentoml
+
+    @bentoml.service
+    class Entry:
+        near = bentoml.depends(url="http://near:3000")
+        far = bentoml.depends(deployment="far", cluster="eu")
+    """
+
+
+def test_the_variable_that_says_where_another_deployment_is_is_noted(project: WriteProject) -> None:
+    plan = plan_build(project({**PROJECT, "service.py": EXTERNAL}))
+
+    assert plan.container_notes == (
+        "Entry.far, the deployment far in eu, is found where BENTOML_DEPLOYMENT_FAR__EU says",
+    )
+
+
+def test_a_container_is_given_the_variables_that_the_project_leaves_open(build: Build) -> None:
+    bentofile = "service: service:Entry\nenvs: [{name: API_KEY}, {name: SIZE, value: small}]\n"
+    bento = build({**PROJECT, "service.py": EXTERNAL, "bentofile.yaml": bentofile})
+
+    compose = yaml.safe_load((bento.path / "services/Entry/compose.yaml").read_text(encoding="utf-8"))
+
+    variables = compose["services"]["entry"]["environment"]
+    assert [name for name, value in variables.items() if value is None] == [
+        "API_KEY",
+        "BENTOML_DEPLOYMENT_FAR__EU",
+    ]
 
 
 def test_a_problem_of_a_configuration_is_where_the_service_is_marked(project: WriteProject) -> None:
@@ -436,7 +468,9 @@ def test_a_problem_of_a_configuration_is_where_the_service_is_marked(project: Wr
 def test_a_configuration_that_no_variable_can_hold_is_refused(project: WriteProject) -> None:
     files = {
         **PROJECT,
-        "service.py": SERVICE.replace("labels=", "monitoring={'options': {'a': {1, 2}}}, labels="),
+        "service.py": SERVICE.replace(
+            "labels=", "monitoring={'type': 'own', 'options': {'a': {1, 2}}}, labels="
+        ),
     }
 
     [problem] = problems_of(project(files))

@@ -225,3 +225,9 @@ def test_resources_are_written_as_compose_has_them(
 
 def test_a_part_of_a_gpu_takes_a_whole_one() -> None:
     assert whole_gpus(load_config("Entry", {"resources": {"gpu": 0.5}})) == 1
+
+
+def test_what_a_deployment_gives_is_not_asked_of_the_shell_as_well() -> None:
+    entry = service(environment={"HF_TOKEN": "x"}, cache_folder="/cache", open_variables=("HF_ENDPOINT",))
+
+    assert entry.passed_on == ["HF_ENDPOINT", "HF_HUB_OFFLINE"]

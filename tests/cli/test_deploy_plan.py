@@ -120,7 +120,7 @@ def test_a_name_that_leads_out_of_the_folder_of_deployments_is_refused(name: str
 def test_a_variable_that_nobody_gives_a_value_is_refused_by_name() -> None:
     wanted = bento({"name": "TOKEN", "value": "", "stage": "all"}, {"name": "LATER", "stage": "build"})
 
-    with pytest.raises(BentoError, match=r"variables without a value: TOKEN \(of Leaf\)"):
+    with pytest.raises(BentoError, match=r"^TOKEN is not set, needed by Leaf$"):
         plan_deployment(wanted, DeploymentConfig(), None, DeployOptions())
 
 
@@ -129,6 +129,15 @@ def test_a_variable_that_the_file_gives_a_value_is_enough() -> None:
     config = DeploymentConfig.model_validate({"envs": [{"name": "TOKEN", "value": "x"}]})
 
     assert plan_deployment(wanted, config, None, DeployOptions()).name == "leaf"
+
+
+def test_a_deployments_file_may_say_where_another_deployment_is() -> None:
+    wanted = bento(dependencies=({"attribute": "iris", "deployment": "iris"},))
+    variable = {"name": "BENTOML_DEPLOYMENT_IRIS", "value": "http://iris:3000"}
+
+    service = service_of(wanted, {"envs": [variable]})
+
+    assert service.variables["BENTOML_DEPLOYMENT_IRIS"] == "http://iris:3000"
 
 
 def service_of(bento: Bento, config: dict[str, Any]) -> ComposeService:

@@ -16,7 +16,9 @@ from itertools import takewhile
 from pathlib import Path
 
 import httpx
+import pytest
 
+from bentoml._gpus import available_gpus
 from tests.scenarios.conftest import EXAMPLE, PAIR, ROOT, Run, post_drawing
 
 NEVER_DONE = """
@@ -30,6 +32,14 @@ class Entry:
         print("the call runs", flush=True)
         await asyncio.sleep(3600)
 """
+
+
+@pytest.fixture
+def temporary(tmp_path: Path) -> Path:
+    """Where the processes of a test keep what is temporary."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    return folder
 
 
 @contextmanager
@@ -87,10 +97,11 @@ def test_ctrl_c_leaves_nothing_running(free_port: int, bento_home: Path) -> None
 
 
 def test_a_second_ctrl_c_ends_what_still_runs(
-    project: Callable[[dict[str, str]], Path], free_port: int, bento_home: Path
+    project: Callable[[dict[str, str]], Path], free_port: int, bento_home: Path, temporary: Path
 ) -> None:
     folder = project({"service.py": NEVER_DONE})
-    serve = serving(folder, free_port, bento_home, stderr=subprocess.PIPE, MARK_OF_THIS_TEST="twice")
+    variables = {"MARK_OF_THIS_TEST": "twice", "TMPDIR": str(temporary)}
+    serve = serving(folder, free_port, bento_home, stderr=subprocess.PIPE, **variables)
     with serve as server, ThreadPoolExecutor(1) as threads:
         assert server.stderr is not None
         url = f"http://127.0.0.1:{free_port}/wait"
@@ -107,6 +118,7 @@ def test_a_second_ctrl_c_ends_what_still_runs(
 
     assert server.returncode == 130
     assert "Traceback" not in "".join(said)
+    assert list(temporary.glob("bentoml-*")) == []
 
 
 def test_a_killed_command_takes_its_services_with_it(free_port: int, bento_home: Path) -> None:
@@ -145,6 +157,45 @@ def test_a_port_in_use_is_said_before_anything_starts(run: Run, free_port: int) 
     assert result.returncode == 1
     assert f"port {free_port} of 127.0.0.1 is in use" in result.stderr
     assert "--port" in result.stderr
+
+
+ASKING = """
+import bentoml
+
+@bentoml.service(envs=[{"name": "HF_TOKEN"}], resources={"gpu": 1})
+class Leaf: ...
+
+@bentoml.service(envs=[{"name": "HF_TOKEN"}, {"name": "API_KEY"}], resources={"gpu": 0.5})
+class Front:
+    leaf = bentoml.depends(Leaf)
+"""
+
+
+def test_variables_that_are_not_set_are_all_told_before_anything_starts(
+    run: Run, project: Callable[[dict[str, str]], Path], free_port: int
+) -> None:
+    folder = project({"service.py": ASKING})
+
+    result = run("bento", "serve", ".", "--port", str(free_port), cwd=folder)
+
+    assert result.returncode == 1
+    assert "HF_TOKEN is not set, needed by Leaf, Front\nAPI_KEY is not set, needed by Front" in result.stderr
+    assert "hint: `HF_TOKEN=... API_KEY=... bento serve .`" in result.stderr
+
+
+def test_each_service_that_asks_for_a_gpu_says_once_that_there_is_none(
+    project: Callable[[dict[str, str]], Path], free_port: int, bento_home: Path
+) -> None:
+    folder = project({"service.py": ASKING})
+    serve = serving(folder, free_port, bento_home, stderr=subprocess.PIPE, HF_TOKEN="1", API_KEY="2")
+    with serve as server:
+        server.send_signal(signal.SIGINT)
+        assert server.stderr is not None
+        said = server.stderr.read()
+
+    expected = 0 if available_gpus() else 1
+    assert said.count("Leaf asks for 1 GPU, this machine has none: it runs on the CPU") == expected
+    assert said.count("Front asks for 0.5 GPU, this machine has none: it runs on the CPU") == expected
 
 
 def test_a_project_declares_variables_and_the_shell_wins(

@@ -15,6 +15,7 @@ from bento_cli.deployment_config import DeploymentConfig, deployment_name, effec
 from bento_cli.engine import Engine, EngineFacts
 from bento_cli.errors import BentoError, EngineError
 from bento_cli.store import bentoml_home
+from bento_cli.variables import open_variables, require_variables
 from bento_cli.yaml_file import YamlFile
 
 
@@ -62,7 +63,12 @@ def plan_deployment(
         deployment_name(name)
     except ValueError as error:
         raise BentoError(str(error), hint="`--name` and the file's `name` choose it") from None
-    require_envs(bento, config)
+    given = {env.name for env in config.envs}
+    require_variables(
+        open_variables(bento.graph, bento.manifest.envs),
+        {node.name: given | {env.name for env in config.service(node.name).envs} for node in bento.graph},
+        lambda names: f"give {'it' if len(names) == 1 else 'them'} under `envs:` of the file",
+    )
     return Deployment(
         name=name,
         bento=bento,
@@ -86,24 +92,6 @@ def require_gpu(deployment: Deployment, facts: EngineFacts) -> None:
             f"this engine offers no GPU, and {services} asks for one",
             hint="install the NVIDIA Container Toolkit where the engine runs, or go on without: `--cpu`",
         )
-
-
-def require_envs(bento: Bento, config: DeploymentConfig) -> None:
-    """Refuse to go on while a variable that the project leaves open has no value.
-
-    Raises:
-        BentoError: names every variable, and the services that want it.
-    """
-    given = {env.name for env in config.envs}
-    wanted: dict[str, list[str]] = {}
-    for service in bento.manifest.services:
-        supplied = given | {env.name for env in config.service(service.name).envs}
-        for env in (*bento.manifest.envs, *service.envs):
-            if not env.get("value") and env.get("stage") != "build" and env["name"] not in supplied:
-                wanted.setdefault(env["name"], []).append(service.name)
-    if wanted:
-        names = "; ".join(f"{name} (of {', '.join(services)})" for name, services in wanted.items())
-        raise BentoError(f"variables without a value: {names}", hint="give them under `envs:` of the file")
 
 
 def target_of(deployment: Deployment, engine: Engine) -> ComposeTarget:

@@ -97,6 +97,7 @@ def desired_services(
                 cache_folder=CACHE_FOLDER if bento.service(node.name).uses_model_hub else None,
                 cache_bind=options.cache_folder,
                 tasks_folder=tasks_folder(node, bento.manifest.envs, given),
+                shares_secret=len(graph.services) > 1,
                 gpus=whole_gpus(configs[node.name]) if options.use_gpu else 0,
                 replicas=1 if is_entry else max(1, said.scaling.min_replicas),
                 reservations=reservations(configs[node.name]),

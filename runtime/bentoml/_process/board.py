@@ -1,4 +1,4 @@
-"""The numbers that all workers of a replica share with each other and with their supervisor."""
+"""Numbers in memory that all workers of a replica share with their supervisor."""
 
 from __future__ import annotations
 
@@ -109,6 +109,11 @@ class SharedAdmission:
     def leave(self) -> None:
         """Count one call less."""
         self._calls[self._index] -= 1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many calls run as may, without the certainty of `enter`."""
+        return sum(self._calls) >= self._limit
 
     @property
     def running(self) -> int:

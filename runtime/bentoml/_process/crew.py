@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,10 +165,11 @@ class Crew:
         """Start a worker, and start it again when it ends, until the service stops."""
         times = self._times
         pause_s = times.first_pause_s
+        clock = asyncio.get_running_loop().time
         while True:
-            started_at = time.monotonic()
+            started_at = clock()
             ended, reason = await self._run(plan)
-            lived_s = time.monotonic() - started_at
+            lived_s = clock() - started_at
             if self._is_stopping:
                 return
             if not self._was_ready:
@@ -287,11 +287,12 @@ class Crew:
 
     async def _watch(self) -> None:
         """Replace workers whose loop is stuck; busy ones, whose loop a request blocks, are left alone."""
-        last_tick = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        last_tick = clock()
         tick_s = self._times.tick_s
         while True:
             await asyncio.sleep(tick_s)
-            now = time.monotonic()
+            now = clock()
             # Silence counts as far as it was listened to: where all processes were paused, none was silent.
             listened_s = min(now - last_tick, 2 * tick_s)
             last_tick = now

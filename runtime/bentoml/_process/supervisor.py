@@ -9,9 +9,10 @@ import signal
 import sys
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from bentoml import _environment as environment
+from bentoml._config import ServiceConfig
+from bentoml._metrics_folder import metrics_folder
 from bentoml._process.board import Board
 from bentoml._process.crew import Crew, Times
 from bentoml._process.management import ManagementServer
@@ -28,6 +29,13 @@ STUCK_MARGIN_S = 30.0
 """How long the loop of a worker may be silent beyond `traffic.timeout`, before the worker is replaced."""
 
 
+def times_of(
+    config: ServiceConfig, *, stuck_margin_s: float = STUCK_MARGIN_S, grace_s: float = GRACE_S
+) -> Times:
+    """How long a service with this configuration is waited for."""
+    return Times(stuck_after_s=config.traffic.timeout + stuck_margin_s, grace_s=grace_s)
+
+
 class Supervisor:
     """Runs one service until SIGTERM, SIGINT or, where asked for, the end of stdin."""
 
@@ -41,7 +49,7 @@ class Supervisor:
     ) -> None:
         self._task = task
         self._stop_at_end_of_stdin = stop_at_end_of_stdin
-        self._times = Times(stuck_after_s=task.config.traffic.timeout + stuck_margin_s, grace_s=grace_s)
+        self._times = times_of(task.config, stuck_margin_s=stuck_margin_s, grace_s=grace_s)
         self._stop_signal = signal.SIGTERM
         self._failed = False
 
@@ -55,13 +63,15 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_by, number)
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # else it is to outlive its terminal
+            loop.add_signal_handler(signal.SIGHUP, self._stop_by, signal.SIGTERM)
         if self._stop_at_end_of_stdin:
             loop.add_reader(0, self._read_lifeline)
         task = self._task
         with (
             bound(task.host, task.port, environment.PORT) as public,
             bound(task.management_host, task.management_port, environment.MANAGEMENT_PORT) as management,
-            TemporaryDirectory(prefix="bentoml-metrics-") as metrics,
+            metrics_folder() as metrics,
             closing(Board.new(len(task.workers))) as board,
         ):
             processes = self._processes(metrics)
@@ -70,11 +80,11 @@ class Supervisor:
                 PublicPort(public, task.config.backlog, environment.PORT),
                 board,
                 processes,
-                metrics=Path(metrics),
+                metrics=metrics,
                 times=self._times,
                 on_failure=self._fail,
             )
-            server = ManagementServer(self, Path(metrics) if task.config.metrics.enabled else None)
+            server = ManagementServer(self, metrics if task.config.metrics.enabled else None)
             answering = asyncio.create_task(server.serve(sockets=[management]))
             self._crew.start()
             await self._stop.wait()
@@ -94,8 +104,8 @@ class Supervisor:
         """Whether requests are taken."""
         return not self._stop.is_set() and self._crew.is_ready
 
-    def _processes(self, metrics: str) -> Processes:
-        environ = {**os.environ, environment.METRICS_DIRECTORY: metrics}
+    def _processes(self, metrics: Path) -> Processes:
+        environ = {**os.environ, environment.METRICS_DIRECTORY: str(metrics)}
         if len(self._task.workers) == 1:
             return FreshProcesses(environ)
         if sys.platform != "linux":

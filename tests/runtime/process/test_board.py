@@ -59,6 +59,14 @@ def test_a_call_that_ends_makes_room_for_one_of_another_worker(board: Board) -> 
     assert second.enter()
 
 
+def test_a_replica_is_full_to_all_workers_while_one_of_them_runs_all_it_may(board: Board) -> None:
+    first, second, _ = admissions(board, 1)
+    before = second.is_full
+    first.enter()
+
+    assert [before, second.is_full] == [False, True]
+
+
 def test_without_a_limit_any_number_of_calls_run(board: Board) -> None:
     worker = admissions(board, None)[0]
 

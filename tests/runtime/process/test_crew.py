@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import re
+import selectors
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -19,8 +20,10 @@ import pytest
 from bentoml._config import load_config
 from bentoml._process.board import Board
 from bentoml._process.crew import Crew, Times
+from bentoml._process.line import STACKS_SIGNAL
 from bentoml._process.port import PublicPort
 from bentoml._process.processes import WorkerProcess
+from bentoml._process.supervisor import times_of
 from bentoml._process.task import ServiceTask
 from bentoml._process.workers import WorkerPlan
 
@@ -61,8 +64,8 @@ class Workers:
         self._started.put_nowait(worker)
         return worker
 
-    async def next(self) -> Worker:
-        return await asyncio.wait_for(self._started.get(), 30)
+    async def next(self, within_s: float = 30) -> Worker:
+        return await asyncio.wait_for(self._started.get(), within_s)
 
     async def close(self) -> None:
         pass
@@ -83,6 +86,36 @@ class Ticks(Board):
         return self.seen(self.count)
 
 
+class Selector(selectors.DefaultSelector):
+    """Waits for nothing but events: time that a loop would wait is passed over."""
+
+    passed_over_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        events = super().select(timeout and 0)
+        if not events and timeout is not None:
+            self.passed_over_s += timeout
+        return events
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock goes on at once to when something is due."""
+
+    def __init__(self) -> None:
+        self._waiting = Selector()
+        super().__init__(self._waiting)
+
+    def time(self) -> float:
+        return super().time() + self._waiting.passed_over_s
+
+
+@pytest.fixture
+def virtual_loop() -> Iterator[VirtualLoop]:
+    loop = VirtualLoop()
+    yield loop
+    loop.close()
+
+
 @pytest.fixture
 def board() -> Iterator[Ticks]:
     board = Ticks(Board.new(1).descriptor, 1)
@@ -91,7 +124,7 @@ def board() -> Iterator[Ticks]:
 
 
 @asynccontextmanager
-async def running(board: Board, metrics: Path, times: Times) -> AsyncIterator[Workers]:
+async def running_crew(board: Board, metrics: Path, times: Times) -> AsyncIterator[tuple[Crew, Workers]]:
     """A crew of one, from its start to its end."""
     task = ServiceTask(
         target="service:Iris",
@@ -110,9 +143,15 @@ async def running(board: Board, metrics: Path, times: Times) -> AsyncIterator[Wo
     crew = Crew(task, public, board, workers, metrics=metrics, times=times, on_failure=lambda: None)
     crew.start()
     try:
-        yield workers
+        yield crew, workers
     finally:
         await crew.stop(signal.SIGKILL)
+
+
+@asynccontextmanager
+async def running(board: Board, metrics: Path, times: Times) -> AsyncIterator[Workers]:
+    async with running_crew(board, metrics, times) as (_, workers):
+        yield workers
 
 
 def pauses(log: pytest.LogCaptureFixture) -> list[str]:
@@ -180,3 +219,45 @@ def test_a_worker_that_took_long_to_load_is_not_taken_for_stuck(board: Ticks, tm
             return worker.signals[:]
 
     assert asyncio.run(test()) == []
+
+
+@pytest.mark.parametrize("blocked_s", [60, 85])
+def test_a_loop_that_is_blocked_for_less_than_the_timeout_and_a_margin_is_live_and_ready(
+    board: Ticks, tmp_path: Path, virtual_loop: VirtualLoop, blocked_s: int
+) -> None:
+    async def test() -> tuple[set[tuple[bool, bool]], list[int]]:
+        async with running_crew(board, tmp_path, times_of(load_config("Iris"))) as (crew, workers):
+            worker = await workers.next()
+            worker.report("ready")
+            await asyncio.sleep(5)
+            began, beats = virtual_loop.time(), board.count
+            board.seen = lambda count: beats if virtual_loop.time() < began + blocked_s else count
+            health = set()
+            while virtual_loop.time() < began + 2 * blocked_s:
+                health.add((crew.is_live, crew.is_ready))
+                await asyncio.sleep(1)
+            return health, worker.signals[:]
+
+    assert virtual_loop.run_until_complete(test()) == ({(True, True)}, [])
+
+
+@pytest.mark.parametrize(("timeout_s", "margin_s"), [(60, 30), (5, 1), (600, 30)])
+def test_a_loop_is_stuck_once_it_is_silent_for_longer_than_the_timeout_and_the_margin(
+    board: Ticks, tmp_path: Path, virtual_loop: VirtualLoop, timeout_s: float, margin_s: float
+) -> None:
+    config = load_config("Iris", {"traffic": {"timeout": timeout_s}})
+
+    async def test() -> tuple[float, list[int]]:
+        times = times_of(config, stuck_margin_s=margin_s)
+        async with running(board, tmp_path, times) as workers:
+            worker = await workers.next()
+            worker.report("ready")
+            board.seen = lambda count: 0
+            began = virtual_loop.time()
+            await workers.next(within_s=FOREVER_S)  # which takes the place of the one that was stuck
+            return virtual_loop.time() - began, worker.signals
+
+    after_s, signals = virtual_loop.run_until_complete(test())
+    assert signals == [STACKS_SIGNAL, signal.SIGKILL]
+    # It is looked for once a second, has a second for its stacks, and its successor half a one to wait.
+    assert timeout_s + margin_s < after_s < timeout_s + margin_s + 4

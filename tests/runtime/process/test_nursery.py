@@ -115,6 +115,7 @@ WITH_GPUS = """
 import asyncio, os, signal
 from pathlib import Path
 from bentoml._config import load_config
+from bentoml._gpus import Gpus
 from bentoml._process.supervisor import Supervisor
 from bentoml._process.task import ServiceTask
 from bentoml._process.workers import plan_workers
@@ -123,7 +124,7 @@ declared = {"workers": [{"gpu": 1}, {"gpu": 2}]}
 config = load_config("Iris", declared)
 task = ServiceTask(
     target="service:Iris", service="Iris", config=config, declared=declared, project=Path.cwd(),
-    workers=plan_workers(config, cpu_count=6, gpu_count=3, environ={}),
+    workers=plan_workers(config, cpu_count=6, gpus=Gpus.of(3), environ={}),
     host="127.0.0.1", port=PORT, management_port=MANAGEMENT_PORT,
 )
 

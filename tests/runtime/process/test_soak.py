@@ -1,11 +1,12 @@
-"""Mixed load on a service whose workers are killed, again and again.
+"""What takes long: mixed load on a service whose workers are killed again and again, and a blocked loop.
 
-Bounded here; `make soak` lets it run for ten minutes.
+Bounded here; `make soak` lets it run for ten minutes, and blocks a loop for one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import random
 import signal
@@ -20,6 +21,7 @@ from tests.runtime.conftest import ServiceProcess, Start
 
 SECONDS = float(os.environ.get("BENTO_SOAK_S", "15"))
 KILL_EVERY_S = min(10.0, SECONDS / 4)
+BLOCKED_S = min(60.0, SECONDS / 5)
 CALLERS = 16
 # A few seconds are noise of their own; over minutes the bound is that of the goal.
 GROWTH = 0.05 if SECONDS >= 300 else 0.25
@@ -178,3 +180,42 @@ def test_workers_that_are_killed_cost_their_own_callers_alone(start: Start, tmp_
     # A worker that dies takes with it what runs on it, at most all that are under way.
     assert len(tally.cut_off) <= kills * CALLERS
     assert after_mb <= before_mb * (1 + GROWTH)
+
+
+BLOCKING = """
+import os
+import time
+
+import bentoml
+
+
+@bentoml.service(traffic={"timeout": 75})
+class Blocking:
+    @bentoml.api
+    async def pid(self) -> int:
+        return os.getpid()
+
+    @bentoml.api
+    async def block(self, seconds: float) -> int:
+        time.sleep(seconds)
+        return os.getpid()
+"""
+
+
+def test_a_loop_that_a_synchronous_pipeline_blocks_is_live_and_ready_all_the_while(
+    start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "service.py").write_text(BLOCKING)
+    service = start("service:Blocking").wait_until_ready()
+    pid = service.post("/pid").json()
+    probed = set()
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        call = threads.submit(
+            httpx.post, f"{service.address}/block", json={"seconds": BLOCKED_S}, timeout=300, trust_env=False
+        )
+        while not call.done():
+            probed.add((service.probe("/livez"), service.probe("/readyz")))
+            concurrent.futures.wait([call], timeout=0.2)
+
+    assert probed == {(200, 200)}
+    assert call.result().json() == pid  # nobody has taken its place

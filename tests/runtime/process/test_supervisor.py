@@ -20,6 +20,7 @@ from tests.runtime.conftest import DEADLINE_S, ServiceProcess, Start, free_port,
 
 from bentoml import _environment as environment
 from bentoml import codec
+from bentoml._gpus import available_gpus
 
 SERVICE = """
     import asyncio
@@ -431,61 +432,29 @@ def test_a_worker_that_finishes_a_request_is_waited_for_however_it_was_told_to_s
 
 ENDLESS = ("on_the_loop", "in_a_thread", "in_a_thread_of_the_loop")
 
-# How long the grace period is, is asked of nobody; this says that it is short.
-WITH_SHORT_GRACE = """
-import asyncio, os, signal, sys
-from pathlib import Path
-from bentoml._config import load_config
-from bentoml._logging import configure_logging
-from bentoml._process.supervisor import Supervisor
-from bentoml._process.task import ServiceTask
-from bentoml._process.workers import plan_workers
-
-config = load_config("Endless", {"threads": 2, "traffic": {"timeout": 100}})
-task = ServiceTask(
-    target="service:Endless", service="Endless", config=config,
-    declared={"threads": 2, "traffic": {"timeout": 100}}, project=Path.cwd(),
-    workers=plan_workers(config, cpu_count=1, gpu_count=0, environ={}),
-    host="127.0.0.1", port=PORT, management_port=MANAGEMENT_PORT,
-)
-
-async def call(name):
-    reader, writer = await asyncio.open_connection("127.0.0.1", task.port)
-    head = f"POST /{name} HTTP/1.1\\r\\nhost: service\\r\\ncontent-length: 0\\r\\n\\r\\n"
-    writer.write(head.encode())
-    await reader.read()
-    writer.close()
-
-async def main():
-    configure_logging("Endless")
-    supervisor = Supervisor(task, grace_s=6.0)
-    running = asyncio.create_task(supervisor.run())
-    await asyncio.sleep(0)
-    while not supervisor.is_ready:
-        await asyncio.sleep(0.01)
-    calls = [asyncio.create_task(call(name)) for name in NAMES]
-    while len(list(Path.cwd().glob("started-*"))) < len(calls):
-        await asyncio.sleep(0.01)
-    os.kill(os.getpid(), signal.SIGTERM)
-    code = await running
-    await asyncio.wait(calls)
-    Path("code").write_text(str(code))
-
-asyncio.run(main())
-"""
-
 
 def test_requests_that_outlast_the_grace_period_are_cut_off_in_time_for_what_comes_after_them(
-    project: Path,
+    project: Path, start: Start
 ) -> None:
-    program = WITH_SHORT_GRACE.replace("=PORT", f"={free_port()}").replace("NAMES", str(ENDLESS))
-    program = program.replace("=MANAGEMENT_PORT", f"={free_port()}")
-    ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=project, capture_output=True, text=True, check=False
-    )
+    service = start("service:Endless", "--grace", "6").wait_until_ready()
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        for name in ENDLESS:
+            threads.submit(service.post, f"/{name}")
+        until(lambda: len(list(project.glob("started-*"))) == len(ENDLESS), "the requests run")
 
-    assert ((project / "code").read_text(), (project / "forgotten").exists()) == ("0", True), ended.stderr
-    assert "is killed" not in ended.stderr
+        assert service.stop() == 0
+    assert (project / "forgotten").exists()
+    assert "is killed" not in service.log
+
+
+def test_a_service_whose_terminal_is_closed_ends_as_it_does_by_sigterm(project: Path, start: Start) -> None:
+    temporary = project / "temporary"
+    temporary.mkdir()
+    service = start("service:Leaf", TMPDIR=str(temporary)).wait_until_ready()
+    service.process.send_signal(signal.SIGHUP)
+
+    assert service.wait() == 0
+    assert list(temporary.glob("bentoml-metrics-*")) == []
 
 
 def test_a_second_sigterm_lets_a_running_request_finish_too(project: Path, start: Start) -> None:
@@ -581,6 +550,32 @@ def test_there_are_as_many_workers_as_the_overrides_say(project: Path, start: St
 
     until(lambda: f"Leaf ready on {service.address} (2 of 2 workers)" in service.log, "both are ready")
     assert "Leaf ready on" in service.log.partition("(1 of 2 workers)")[0]
+
+
+def test_a_service_that_asks_for_a_gpu_runs_on_the_cpu_where_there_is_none_and_says_so_once(
+    project: Path, start: Start
+) -> None:
+    overrides = environment.overrides_text("Leaf", {"resources": {"gpu": 1}, "workers": 2})
+    service = start("service:Leaf", **{environment.CONFIG_OVERRIDES: overrides}).wait_until_ready()
+
+    said = service.log.count("Leaf asks for 1 GPU, this machine has none: it runs on the CPU\n")
+    assert said == (0 if available_gpus() else 1)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--grace", "-1"), "argument --grace: '-1' is no number of seconds"),
+        (("--gpus", "first"), "argument --gpus: 'first': expected `0,1` or `0:0.5`"),
+    ],
+)
+def test_an_option_that_cannot_be_is_told(
+    project: Path, start: Start, option: tuple[str, str], message: str
+) -> None:
+    service = start("service:Leaf", *option)
+
+    assert service.wait() == 2
+    assert message in service.log
 
 
 @pytest.mark.parametrize("workers", [1, 2])
