@@ -31,7 +31,7 @@ testbed: ## a container engine, registry and package index on a bare Debian mach
 testbed-down: ## stop what `make testbed` started; images and caches stay
 	@bash tests/testbed/testbed.sh down
 
-bench: $(VENV)/.example ## how long things take, beside their goals (TABLES="commands serving memory")
+bench: $(VENV)/.example .venv-reference/.stamp .venv-ray/.stamp ## how long things take, beside their goals (TABLES="commands serving calls memory")
 	@$(BIN)/python -m scripts.bench $(TABLES)
 
 soak: $(VENV)/.project ## ten minutes of mixed load on a service whose workers are killed
@@ -49,7 +49,7 @@ check-gpu: ## the example's GPU service on this machine's GPU, its picture compa
 	@PYTHONPATH="$(CURDIR)/cli:$(CURDIR)/templates:$(CURDIR)/runtime" $(PYTHON) scripts/check_gpu.py
 
 clean: ## remove what make made here
-	rm -rf $(VENV) .venv-reference .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-reference .venv-ray .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/.project: pyproject.toml scripts/install.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'
@@ -62,6 +62,11 @@ $(VENV)/.project: pyproject.toml scripts/install.py
 	@echo "installing the existing implementation, which tests/compat compares with"
 	@$(BIN)/python scripts/install.py reference
 	@touch $@
+
+# Where it cannot be had, the tables say so and go on without it.
+.venv-ray/.stamp: scripts/install.py $(VENV)/.example
+	@echo "installing Ray Serve, which calls between services are compared with"
+	@$(BIN)/python scripts/install.py ray && touch $@ || { rm -rf $(@D); echo "Ray Serve is not to be had here"; }
 
 $(VENV)/.example: $(VENV)/.project examples/controlnet/bentofile.yaml
 	@echo "installing what the example needs (torch for CPUs, about 1 GB unpacked)"

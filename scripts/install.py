@@ -1,6 +1,7 @@
 """Installs into the environment that runs this what the project needs, `install.py project`, or its example.
 
-`install.py reference` makes an environment for the implementation that tests/compat compares with.
+`install.py reference` makes an environment for the implementation that tests/compat compares with, and
+`install.py ray` one for Ray Serve, which `make bench` compares with too.
 uv does the work with pip's settings, so that what a machine is set up with holds here too. For the example
 torch is its CPU build: from `$TORCH_INDEX`, else from a folder of wheels that pip looks in, else from the
 index that uv knows for CPU builds. Gigabytes of CUDA are never downloaded unasked.
@@ -12,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,6 +24,10 @@ REFERENCE = ROOT / ".venv-reference"
 REFERENCE_RELEASE = "bentoml==1.4.39"
 # Both stand on the same releases of these, so that what differs is their own doing.
 SHARED = ("numpy", "pandas", "pillow", "pydantic", "starlette")
+RAY = ROOT / ".venv-ray"
+RAY_RELEASE = "ray[serve]==2.60.0"
+# It brings aiohttp, and so is where FastAPI with that client runs: on the same releases as here.
+SHARED_WITH_RAY = ("fastapi", "httptools", "numpy", "pydantic", "starlette", "uvicorn", "uvloop")
 
 
 def main() -> None:
@@ -35,16 +41,32 @@ def main() -> None:
         install(*example_requirements())
     elif what == "reference":
         install_reference()
+    elif what == "ray":
+        make_environment(RAY)
+        install(RAY_RELEASE, *releases(SHARED_WITH_RAY), python=python_of(RAY))
     else:
-        sys.exit(f"{what!r}: expected `project`, `example` or `reference`")
+        sys.exit(f"{what!r}: expected `project`, `example`, `reference` or `ray`")
 
 
 def install_reference() -> None:
     """A new environment for the existing implementation, which no path of ours leads to."""
-    run(sys.executable, "-m", "uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(REFERENCE))
-    python = str(REFERENCE / "bin" / "python")
-    install_torch(python)
-    install(REFERENCE_RELEASE, *(f"{name}=={version(name)}" for name in SHARED), python=python)
+    make_environment(REFERENCE)
+    install_torch(python_of(REFERENCE))
+    install(REFERENCE_RELEASE, *releases(SHARED), python=python_of(REFERENCE))
+
+
+def make_environment(folder: Path) -> None:
+    """An empty one, in place of what is there."""
+    run(sys.executable, "-m", "uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(folder))
+
+
+def python_of(folder: Path) -> str:
+    return str(folder / "bin" / "python")
+
+
+def releases(names: Iterable[str]) -> list[str]:
+    """The releases of these that are installed here, as requirements."""
+    return [f"{name}=={version(name)}" for name in names]
 
 
 def install(*arguments: str, python: str = sys.executable) -> None:
