@@ -37,7 +37,12 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel: zipfile.ZipF
 
 @pytest.mark.parametrize(
     "path",
-    ["bento_cli/data/images.json", "bento_templates/docker/Dockerfile.j2", "bentoml/py.typed"],
+    [
+        "bento_cli/data/images.json",
+        "bento_templates/docker/Dockerfile.j2",
+        "bentoml/py.typed",
+        "bentoml/_serving/page/docs.js",
+    ],
 )
 def test_the_wheel_holds_what_is_not_python(wheel: zipfile.ZipFile, path: str) -> None:
     assert path in wheel.namelist()

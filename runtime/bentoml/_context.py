@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
+import functools
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http.cookies import Morsel, SimpleCookie
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -112,6 +113,27 @@ class ResponseContext:
         )
 
 
+class RequestFolder:
+    """A folder for the files of one request, made when it is first asked for."""
+
+    __slots__ = ("_folder",)
+
+    def __init__(self) -> None:
+        self._folder: TemporaryDirectory[str] | None = None
+
+    def path(self) -> str:
+        if self._folder is None:
+            # A method that runs on without its caller may still write there.
+            self._folder = TemporaryDirectory(prefix="bentoml-request-", ignore_cleanup_errors=True)
+        return self._folder.name
+
+    def close(self) -> None:
+        """Remove it, with all that is in it."""
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+
 class Context:
     """One request: what a parameter named `ctx` or `context`, or annotated with this class, gets.
 
@@ -121,11 +143,13 @@ class Context:
         state: the worker's own, shared by all its requests.
     """
 
-    def __init__(self, request: Request, response: ResponseContext, state: dict[str, Any]) -> None:
+    def __init__(
+        self, request: Request, response: ResponseContext, state: dict[str, Any], folder: RequestFolder
+    ) -> None:
         self.request = request
         self.response = response
         self.state = state
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder = folder
 
     @property
     def metadata(self) -> Headers:
@@ -135,16 +159,26 @@ class Context:
     @property
     def temp_dir(self) -> str:
         """A folder of this request's own, gone when it has been answered."""
-        if self._folder is None:
-            # A method that runs on without its caller may still write there.
-            self._folder = tempfile.TemporaryDirectory(prefix="bentoml-request-", ignore_cleanup_errors=True)
-        return self._folder.name
+        return self._folder.path()
 
     def close(self) -> None:
         """Remove what the request left on the disk."""
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        self._folder.close()
+
+
+request_folder: ContextVar[RequestFolder | None] = ContextVar("bentoml_request_folder", default=None)
+"""The folder of the request that this code runs for; None outside of requests."""
+
+
+@functools.cache
+def _process_folder() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="bentoml-files-", ignore_cleanup_errors=True)
+
+
+def folder_for_files() -> str:
+    """Where files go that arrive from a peer: gone with the request that asked for them, or the process."""
+    folder = request_folder.get()
+    return _process_folder().name if folder is None else folder.path()
 
 
 _current_service: ContextVar[object] = ContextVar("bentoml_current_service")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from bentoml._environment import DEPLOYMENT_SECRET, deployment_variable
 from bentoml._graph import Edge
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Dependency:
             raise ValueError("`depends()` takes `url=` or `deployment=`, not both")
         if cluster is not None and deployment is None:
             raise ValueError("`depends(cluster=)` goes with `deployment=`")
+        if deployment is not None and deployment_variable(deployment, cluster) == DEPLOYMENT_SECRET:
+            raise ValueError(f"`depends(deployment={deployment!r})`: {DEPLOYMENT_SECRET} is no address")
         # Asked by shape and not by class: the module of `Service` imports this one.
         if on is not None and not hasattr(on, "endpoints"):
             raise TypeError(f"`depends()` takes a class marked with `@bentoml.service`, found {on!r}")
@@ -72,18 +75,25 @@ class Dependency:
                 f"`{type(instance).__name__}.{self.attribute}` is external ({self.edge}); outside a running "
                 f"service, pass an object: `{type(instance).__name__}({self.attribute}=...)`"
             )
-        instances: dict[str, object] = instance.__dict__.setdefault(_LOCAL_INSTANCES, {})
-        if self.on.name not in instances:
-            instances[self.on.name] = self.on.instantiate(before_init=lambda new: share(new, instances))
-        return instances[self.on.name]
+        return local_instance(self.on, instance.__dict__.setdefault(_LOCAL_INSTANCES, {}))
 
     def __repr__(self) -> str:
         return f"<Dependency {self.attribute or '?'}: {self.edge}>"
 
 
-def share(instance: object, instances: dict[str, object]) -> None:
-    """Let `instance` find its own dependencies among those already made: a diamond has one leaf."""
-    instance.__dict__[_LOCAL_INSTANCES] = instances
+def local_instance(service: Service[Any], instances: dict[str, object]) -> object:
+    """An instance of a service for those who depend on it in this process.
+
+    Args:
+        instances: those that there are, by the service's name; a diamond has one leaf.
+    """
+    if service.name not in instances:
+
+        def share(new: object) -> None:
+            vars(new)[_LOCAL_INSTANCES] = instances
+
+        instances[service.name] = service.instantiate(before_init=share)
+    return instances[service.name]
 
 
 # A class too: to mypy, which does not follow decorators of classes, a marked class is still one.

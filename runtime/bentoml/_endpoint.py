@@ -25,6 +25,7 @@ class Endpoint:
         batch_dim: the dimension along which arguments are merged, and that along which results are split.
         max_batch_size: items of a merged call at most.
         max_latency_ms: a call that would take longer is refused.
+        idempotent: whether a call may be sent again when nobody knows whether it had its effect.
         is_task: whether calls may also be submitted, and their results asked for later.
     """
 
@@ -40,6 +41,7 @@ class Endpoint:
         batch_dim: int | tuple[int, int] = 0,
         max_batch_size: int = 100,
         max_latency_ms: int = 60000,
+        idempotent: bool = False,
         is_task: bool = False,
     ) -> None:
         method = func.__name__
@@ -68,6 +70,7 @@ class Endpoint:
         self.batch_dim = (batch_dim, batch_dim) if isinstance(batch_dim, int) else batch_dim
         self.max_batch_size = max_batch_size
         self.max_latency_ms = max_latency_ms
+        self.idempotent = idempotent
         self.is_task = is_task
         self.__doc__ = func.__doc__
 
@@ -95,6 +98,17 @@ class BoundEndpoint:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.__func__(self.__self__, *args, **kwargs)
+
+    def map(self, items: Any, **options: Any) -> Any:
+        """Call it for each of `items`, some at once: to be awaited where the method is.
+
+        Its options and results are those of `bentoml._fan_out.call_for_each`.
+        """
+        from bentoml._fan_out import call_for_each, call_for_each_blocking  # asyncio, for this alone
+
+        if inspect.iscoroutinefunction(self.__func__):
+            return call_for_each(self, items, **options)
+        return call_for_each_blocking(self, items, **options)
 
     def __repr__(self) -> str:
         return f"<endpoint {self.__func__.__qualname__} of {self.__self__!r}>"
@@ -139,6 +153,7 @@ def api(
     batch_dim: int | tuple[int, int] = 0,
     max_batch_size: int = 100,
     max_latency_ms: int = 60000,
+    idempotent: bool = False,
 ) -> Callable[[F], F]: ...
 
 
@@ -157,6 +172,8 @@ def api(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         batch_dim: the dimension of the batch in the argument and in the result.
         max_batch_size: items of a merged call at most.
         max_latency_ms: a call that would take longer is refused with 503.
+        idempotent: two calls are as good as one, so that a service which depends on this one may send a
+            call again when its connection ends or it is refused for now.
 
     Raises:
         ValueError: the name, the route or an option cannot be served.
@@ -166,7 +183,8 @@ def api(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 
 _OPTIONS = (
-    "route", "name", "input_spec", "output_spec", "batchable", "batch_dim", "max_batch_size", "max_latency_ms"
+    "route", "name", "input_spec", "output_spec", "batchable", "batch_dim", "max_batch_size",
+    "max_latency_ms", "idempotent",
 )  # fmt: skip
 
 
@@ -201,6 +219,7 @@ def task(
     batch_dim: int | tuple[int, int] = 0,
     max_batch_size: int = 100,
     max_latency_ms: int = 60000,
+    idempotent: bool = False,
 ) -> Callable[[F], F]: ...
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 # asyncio is loaded by the first call that needs it: declaring a service takes a tenth of the time without.
 if TYPE_CHECKING:
     import asyncio
+
+_END = object()
 
 
 class AsyncMethods:
@@ -25,7 +27,7 @@ class AsyncMethods:
         method = _method(self._instance, self._endpoints, name)
         if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
             return method
-        return functools.partial(_in_thread, method)
+        return functools.partial(_from_thread if inspect.isgeneratorfunction(method) else _in_thread, method)
 
 
 class SyncMethods:
@@ -37,6 +39,8 @@ class SyncMethods:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = _method(self._instance, self._endpoints, name)
+        if inspect.isasyncgenfunction(method):
+            return functools.partial(_waited_for, method)
         if not inspect.iscoroutinefunction(method):
             return method
 
@@ -72,6 +76,33 @@ async def _in_thread(method: Callable[..., Any], *args: Any, **kwargs: Any) -> A
     import asyncio
 
     return await asyncio.to_thread(method, *args, **kwargs)
+
+
+async def _from_thread(
+    method: Callable[..., Iterator[Any]], *args: Any, **kwargs: Any
+) -> AsyncGenerator[Any, None]:
+    """The items of a generator, each made in a thread."""
+    import asyncio
+
+    items = method(*args, **kwargs)
+    while (item := await asyncio.to_thread(next, items, _END)) is not _END:
+        yield item
+
+
+def _waited_for(
+    method: Callable[..., AsyncGenerator[Any, None]], *args: Any, **kwargs: Any
+) -> Generator[Any, None, None]:
+    """The items of an asynchronous generator, each waited for."""
+    items = method(*args, **kwargs)
+    try:
+        while (item := run_blocking(_next(items))) is not _END:
+            yield item
+    finally:
+        run_blocking(items.aclose())
+
+
+async def _next(items: AsyncGenerator[Any, None]) -> Any:
+    return await anext(items, _END)
 
 
 def run_blocking(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -342,6 +342,11 @@ class EndpointSignature:
             return default
         names = {name: self._wire_name(parameter) for name, parameter in self.signature.parameters.items()}
         fields = {names[name]: value for name, value in bound.arguments.items()}
+        if self._endpoint.input_spec is not None:
+            # The model has fields of its own, which a call fills in by name.
+            for parameter in self.signature.parameters.values():
+                if parameter.kind is _VAR_KEYWORD:
+                    fields |= fields.pop(names[parameter.name], {})
         return self._arguments(self._peer_model.model_validate(fields, context=context))
 
     def _plain_fields(self, positional: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -482,10 +487,18 @@ def _is_file(hint: Any) -> bool:
     return bare is Path or is_type(bare, "PIL.Image", "Image")
 
 
-def _names_classes(hint: Any) -> bool:
-    if isinstance(hint, type) and typing.get_origin(hint) is None:
-        return issubclass(hint, BaseModel | enum.Enum) or dataclasses.is_dataclass(hint)
-    return any(_names_classes(argument) for argument in typing.get_args(hint))
+def _names_classes(hint: Any, seen: frozenset[Any] = frozenset()) -> bool:
+    """Whether values of this type hold some of the project's own classes, which travel as what they hold."""
+    kind = typing.get_origin(hint) or hint
+    if isinstance(kind, type) and kind not in seen:
+        if issubclass(kind, BaseModel | enum.Enum) or dataclasses.is_dataclass(kind):
+            return True
+        if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+            return True
+        if typing.is_typeddict(kind):
+            fields = typing.get_type_hints(kind)
+            return any(_names_classes(field, seen | {kind}) for field in fields.values())
+    return any(_names_classes(argument, seen) for argument in typing.get_args(hint))
 
 
 def _type_hints(func: Any, where: str) -> dict[str, Any]:

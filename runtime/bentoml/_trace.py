@@ -51,6 +51,11 @@ class TraceContext:
             headers["tracestate"] = self.state
         return headers
 
+    def outgoing_lines(self) -> bytes:
+        """The same as lines of an HTTP head."""
+        line = f"traceparent: 00-{self.trace_id}-{self.span_id}-{self.flags:02x}\r\n"
+        return (f"{line}tracestate: {self.state}\r\n" if self.state else line).encode("ascii")
+
 
 current: ContextVar[TraceContext | None] = ContextVar("bentoml_trace", default=None)
 """The request that this code runs for, set by the server; None outside of requests."""

@@ -11,6 +11,7 @@ BentoMLException                        500
 ├── TooManyRequests                     429
 ├── InternalServerError                 500
 │   └── RemoteException                 500
+│       └── IncompatiblePeer            500
 ├── ServiceUnavailable                  503
 │   └── Overloaded                      503
 ├── DeadlineExceeded                    504
@@ -103,6 +104,10 @@ class InternalServerError(BentoMLException):
 
 class RemoteException(InternalServerError):
     """A peer failed with an exception that has no class in this process."""
+
+
+class IncompatiblePeer(RemoteException):
+    """A peer runs another version of the project, whose endpoint a call does not fit."""
 
 
 class ServiceUnavailable(BentoMLException):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bentoml._client.http import AsyncHTTPClient, SyncHTTPClient
 from bentoml._config import load_config
-from bentoml._dependency import share
+from bentoml._dependency import local_instance
 from bentoml._environment import RESULT_STORE, peer_variable
 from bentoml._service import Service
 from bentoml._serving.application import Replica, create_app
@@ -114,7 +114,5 @@ def _replaced(
         on = dependency.on
         if attribute in given or on is None or on.name in peers or dependency.edge.is_external:
             continue
-        if on.name not in instances:
-            instances[on.name] = on.instantiate(before_init=lambda instance: share(instance, instances))
-        replaced[attribute] = instances[on.name]
+        replaced[attribute] = local_instance(on, instances)
     return replaced

@@ -50,6 +50,7 @@ def test_the_package_offers_these_names() -> None:
         "images",
         "importing",
         "metrics",
+        "models",
         "monitor",
         "mount_asgi_app",
         "on_deployment",
@@ -78,6 +79,10 @@ def test_a_name_that_is_not_there_is_told() -> None:
         _ = bentoml.serivce
     with pytest.raises(AttributeError, match="'sklearn': that part of this interface is not here"):
         _ = bentoml.sklearn
+    with pytest.raises(AttributeError, match=r"'monitoring'; in its place: `bentoml\.monitor`"):
+        _ = bentoml.monitoring
+    with pytest.raises(AttributeError, match="'save': models are not saved here"):
+        _ = bentoml.models.save
 
 
 def test_how_an_image_is_made_is_told_as_data() -> None:
@@ -154,7 +159,7 @@ def test_the_runtime_needs_what_it_says_it_needs() -> None:
     tops = set[str]().union(*map(imported_by, MODULES))
     own = {"bentoml", "bento_cli", *sys.stdlib_module_names}
     # What stands only in values of the project's own, and what comes with others.
-    optional = {"numpy", "opentelemetry", "pandas", "PIL", "redis", "torch"}
+    optional = {"huggingface_hub", "ml_dtypes", "numpy", "opentelemetry", "pandas", "PIL", "redis", "torch"}
     brought = {"annotated_types", "pydantic_core", "starlette"}
     # uvicorn parses with it; no module of ours imports it.
     unseen = {"httptools"}

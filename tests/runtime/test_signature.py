@@ -25,6 +25,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 import bentoml
+from bentoml._endpoint import Endpoint
 from bentoml._signature import Arguments, EndpointSignature
 from bentoml.exceptions import InvalidArgument, UnservableException
 
@@ -150,6 +151,20 @@ def test_a_positional_only_parameter_is_the_whole_body() -> None:
 
     assert signature(predict).from_json(b"3") == Arguments((3,), {})
     assert signature(predict).from_call((4,), {}) == Arguments((4,), {})
+
+
+def test_a_peers_keywords_fill_in_the_model_of_an_input_spec() -> None:
+    class Prompt(BaseModel):
+        prompt: str
+        steps: int = 20
+
+    def generate(self: Any, **params: Any) -> str: ...
+
+    endpoint = Endpoint(generate, input_spec=Prompt)
+
+    assert EndpointSignature(endpoint, "Painter").from_call((), {"prompt": "a cat"}) == Arguments(
+        (), {"prompt": "a cat", "steps": 20}
+    )
 
 
 def test_the_whole_body_is_one_parameter() -> None:

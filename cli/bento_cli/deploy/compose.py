@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import shutil
 import tempfile
 import time
@@ -12,11 +14,13 @@ from bento_cli.compose import ComposeService, compose_files
 from bento_cli.deploy.plan import DEPLOYMENT_LABEL, SERVICE_LABEL, Observed, observe
 from bento_cli.engine import Container, Engine
 from bento_cli.errors import NotHealthyError
+from bentoml._environment import DEPLOYMENT_SECRET
 
 # Compose removes what a project of the name had before: nobody else's is to be called so.
 PROJECT_PREFIX = "bento-"
 
 _LOG_TAIL = 25
+_VARIABLES = ".env"  # which Compose reads for variables that it passes on, unless its shell has them
 
 
 class ComposeTarget:
@@ -42,7 +46,10 @@ class ComposeTarget:
 
     def apply(self, bento: str, entry: str, services: Sequence[ComposeService]) -> None:
         """Write the files and let Compose bring the project to what they say."""
-        self._write(compose_files(bento, self.project, entry, services))
+        files = compose_files(bento, self.project, entry, services)
+        if any(service.shares_secret for service in services):
+            files[_VARIABLES] = f"{DEPLOYMENT_SECRET}={self._secret()}\n"
+        self._write(files)
         self._engine.compose(self._folder, "up", "--detach", "--no-build", "--remove-orphans", "--quiet-pull")
 
     def wait(
@@ -75,6 +82,15 @@ class ComposeTarget:
                     raise NotHealthyError(f"{', '.join(waiting)}: no container after {timeout_s:g} s")
                 raise self._not_healthy(late, f"is {_state(late)} after {timeout_s:g} s")
             time.sleep(0.2)
+
+    def _secret(self) -> str:
+        """What the services know and nobody else; the same for as long as the deployment is there."""
+        try:
+            text = (self._folder / _VARIABLES).read_text(encoding="ascii")
+        except FileNotFoundError:
+            return secrets.token_hex(32)
+        kept = re.fullmatch(rf"{DEPLOYMENT_SECRET}=([0-9a-f]{{64}})\n", text)
+        return kept[1] if kept else secrets.token_hex(32)
 
     def _containers(self) -> list[Container]:
         return self._engine.containers({DEPLOYMENT_LABEL: self._name})

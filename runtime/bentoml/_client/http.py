@@ -18,6 +18,7 @@ from bentoml._client.response import Downloads, error_of, sink_for
 from bentoml._client.schema import EndpointSchema
 from bentoml._client.stream import decoder_for
 from bentoml._client.task import AsyncTask, Task, id_in, status_in
+from bentoml._fan_out import call_for_each, call_for_each_blocking
 from bentoml._task_status import TaskStatus
 from bentoml._version import __version__
 from bentoml.exceptions import NotFound
@@ -53,6 +54,8 @@ class _Client(ABC):
         if name not in endpoints:
             raise NotFound(f"{self._address} has no endpoint {name!r}; its endpoints: {_listed(endpoints)}")
         return endpoints[name]
+
+    _for_each: Callable[..., Value]
 
     def _call(self, endpoint: EndpointSchema, args: tuple[Value, ...], kwargs: Mapping[str, Value]) -> Value:
         call = Call(endpoint=endpoint, args=args, kwargs=kwargs)
@@ -96,6 +99,14 @@ class Method(Generic[C]):
     def __call__(self, *args: Value, **kwargs: Value) -> Value:
         return self._client._call(self._endpoint, args, kwargs)
 
+    def map(self, items: Value, **options: Value) -> Value:
+        """Call it for each of `items`, some at once: to be awaited where the method is.
+
+        The results are in the order of the items. Options are `concurrency=8`, and `return_exceptions=False`,
+        with which an exception takes the place of its result.
+        """
+        return self._client._for_each(self, items, **options)
+
     def __repr__(self) -> str:
         return f"<{self._endpoint} of {self._client._address}>"
 
@@ -123,6 +134,8 @@ class SyncHTTPClient(_Client):
         ServiceUnavailable: the service is not ready in time.
         RemoteException: what answers is no service.
     """
+
+    _for_each = staticmethod(call_for_each_blocking)
 
     def __init__(
         self,
@@ -281,6 +294,8 @@ class AsyncHTTPClient(_Client):
     Raises:
         ValueError: `url` is no URL of HTTP.
     """
+
+    _for_each = staticmethod(call_for_each)
 
     def __init__(
         self,

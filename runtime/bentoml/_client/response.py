@@ -290,7 +290,9 @@ def _message(document: object) -> str | None:
         case [dict(only)]:
             return _message(only)
         case {"error": str(error), "detail": [*problems]}:
-            return "; ".join([error, *map(_problem, problems)])
+            told = [_problem(problem) for problem in problems]
+            # Servers of this implementation name them in `error` already.
+            return error if told and told[0] in error else "; ".join([error, *told])
         case {"error": str(text)} | {"detail": str(text)}:
             return text
     return None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+import httptools
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -19,6 +20,8 @@ from bentoml._config import ServiceConfig
 from bentoml._process.overdue import OverdueHeads
 from bentoml._process.task import END_S
 from bentoml._process.transport import JoiningTransport
+from bentoml._process.whole_body import WholeBody, whole_body
+from bentoml._serving.body import WHOLE_BODY
 from bentoml.exceptions import BentoMLConfigException
 
 log = logging.getLogger("bentoml")
@@ -43,23 +46,51 @@ _TOO_LARGE = (
 
 class _Protocol(HttpToolsProtocol):
     _buffered = 0  # bytes since a head was complete or a body went on: of a head, or of trailers
+    _whole: WholeBody | None = None  # of the request that is being received
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast("asyncio.Transport", JoiningTransport(transport, self.loop)))
 
     def data_received(self, data: bytes) -> None:
+        if self._whole is not None:
+            data = self._rest_after(self._whole, data)
+            if not data:
+                return
         self._buffered += len(data)
         super().data_received(data)
         if self._buffered > LARGEST_HEAD:
             self._refuse()
 
+    def _rest_after(self, whole: WholeBody, data: bytes) -> bytes:
+        """What stands behind a body that no parser sees; one that has ended leaves the next request to it."""
+        self._unset_keepalive_if_required()
+        rest = whole.receive(data)
+        if whole.is_complete:
+            self._whole = None
+            self.parser = httptools.HttpRequestParser(self)
+        return rest
+
     def on_headers_complete(self) -> None:
         self._buffered = 0
+        previous = self.cycle
         super().on_headers_complete()
+        if self.cycle is not previous:
+            self._whole = whole_body(self.cycle, self.headers, cast("_Config", self.config).largest_frame)
+            if self._whole is not None:
+                self.scope[WHOLE_BODY] = self._whole  # type: ignore[typeddict-unknown-key]
 
     def on_body(self, body: bytes) -> None:
         self._buffered = 0
-        super().on_body(body)
+        if self._whole is None:
+            super().on_body(body)
+        else:
+            self._whole.receive(body)
+
+    def on_message_complete(self) -> None:
+        if self._whole is None:
+            super().on_message_complete()
+        else:
+            self._whole = None
 
     def _refuse(self) -> None:
         is_answered = self.cycle is None or self.cycle.response_complete
@@ -68,21 +99,37 @@ class _Protocol(HttpToolsProtocol):
         self.transport.close()
 
 
+class _Config(uvicorn.Config):
+    def __init__(self, app: ASGIApp, largest_frame: int, **options: Any) -> None:
+        super().__init__(app, **options)
+        self.largest_frame = largest_frame
+
+
 class WorkerServer(uvicorn.Server):
     """Serves until it is told to drain.
 
     Args:
         beat: called about every second while the loop runs.
         grace_s: how long it may take from `drain` on, until the application has ended too.
+        largest_frame: bytes of a frame that is received as a whole; 0 where no peer sends any.
 
     Raises:
         BentoMLConfigException: a file of `ssl` cannot be used.
     """
 
-    def __init__(self, app: ASGIApp, config: ServiceConfig, beat: Callable[[], None], grace_s: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        config: ServiceConfig,
+        beat: Callable[[], None],
+        grace_s: float,
+        *,
+        largest_frame: int = 0,
+    ) -> None:
         super().__init__(
-            uvicorn.Config(
+            _Config(
                 app,
+                largest_frame,
                 http=_Protocol,
                 interface="asgi3",
                 lifespan="off",

@@ -94,7 +94,13 @@ def _run(task: WorkerTask, line: WorkerEnd, descriptors: Descriptors) -> None:
         fail=partial(leave, 1),
     )
     app = create_app(service, replica)
-    server = WorkerServer(app, config, beat=partial(board.beat, task.index), grace_s=task.grace_s)
+    server = WorkerServer(
+        app,
+        config,
+        beat=partial(board.beat, task.index),
+        grace_s=task.grace_s,
+        largest_frame=app.largest_frame,
+    )
     line.report("imported")
     if line.may_begin.result():
         _run_deployment_hooks(service)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -22,21 +23,25 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bentoml import _environment as environment
-from bentoml._client.dependencies import close_peers, connect_peers
 from bentoml._config import Cors, ServiceConfig, load_config
 from bentoml._context import describe_server, set_current_service
 from bentoml._hooks import hooks_of
 from bentoml._monitoring import configure_monitoring
+from bentoml._peers.dependencies import connect_peers
+from bentoml._peers.remote_endpoint import Limits
 from bentoml._service import Service
-from bentoml._serving.admission import Admission, LocalAdmission
+from bentoml._serving.admission import Admission, Admitted, LocalAdmission
 from bentoml._serving.background import BackgroundTasks
 from bentoml._serving.command import CommandServer
 from bentoml._serving.handler import Handler, Serving
 from bentoml._serving.mounts import lifespans, mounted
 from bentoml._serving.observer import ServiceObserver
 from bentoml._serving.openapi import openapi_document
+from bentoml._serving.page import page_routes
 from bentoml._serving.running import Runner
 from bentoml._serving.schema import service_schema, signatures_of
+from bentoml._serving.watch import CutOff, InTime
+from bentoml._wire import token_for
 
 log = logging.getLogger("bentoml")
 
@@ -88,7 +93,7 @@ def configuration_of(service: Service[Any], environ: Mapping[str, str]) -> Servi
     Raises:
         BentoMLConfigException: names every value that is not valid.
     """
-    return load_config(service.name, service.config, environment.config_overrides(service.name, environ))
+    return load_config(service.name, environment.with_overrides(service.name, service.config, environ))
 
 
 def from_environment(service: Service[Any], *, is_entry: bool) -> Application:
@@ -116,8 +121,11 @@ class Application:
             signature.prepare()
         self.admission = replica.admission or LocalAdmission(replica.config.traffic.max_concurrency)
         own = {name: edge for name, edge in service.dependencies.items() if name not in dependencies}
-        self._peers = connect_peers(service, own, replica.config.traffic.timeout, replica.environ)
-        self._attributes = {**self._peers, **service.stand_ins(dependencies)}
+        traffic = replica.config.traffic
+        limits = Limits(answer_s=traffic.timeout, item_s=traffic.item_timeout or traffic.timeout)
+        self._peers = connect_peers(service, own, limits, replica.environ)
+        self._accepts_frames = bool(environment.names(environment.DEPENDENTS, replica.environ))
+        self._attributes = {**self._peers.by_attribute, **service.stand_ins(dependencies)}
         self._handlers = self._make_handlers()
         self._tasks = self._make_tasks()
         self._command = self._make_command()
@@ -142,7 +150,7 @@ class Application:
             return
         route = path if path in self._paths else self._mount_of(path)
         if scope["type"] == "websocket":
-            with self._observer.websocket(route, receive, send) as (counted, sent):
+            with self._observer.websocket(scope, receive, send, route) as (counted, sent):
                 await self._rest(scope, counted, sent)
         else:
             await self._observed(self._rest, scope, receive, send, route)
@@ -157,6 +165,8 @@ class Application:
         exchange = self._observer.begin(scope, send, route)
         try:
             await app(scope, receive, exchange.watched_send)
+        except CutOff as error:
+            exchange.error = error  # the server ends the connection, as the response has no end
         except BaseException as error:
             exchange.error = error
             raise
@@ -170,7 +180,8 @@ class Application:
             runner=self._running,
             admission=self.admission,
             observer=self._observer,
-            accepts_frames=bool(environment.names(environment.DEPENDENTS, self._replica.environ)),
+            accepts_frames=self._accepts_frames,
+            token=token_for(self.service.name, self._replica.environ),
             server=self._server,
             state={},
         )
@@ -198,6 +209,11 @@ class Application:
         replica = self._replica
         is_first = replica.worker_index == 0
         return CommandServer(self.service, replica.config, is_first=is_first, fail=replica.fail)
+
+    @property
+    def largest_frame(self) -> int:
+        """Bytes of a call from a peer at most; 0 where no other service depends on this one."""
+        return self._replica.config.traffic.max_request_size if self._accepts_frames else 0
 
     def _running(self) -> Runner:
         if self._runner is None:
@@ -227,13 +243,17 @@ class Application:
         routes += [Route(path, handler, methods=["POST"]) for path, handler in self._handlers.items()]
         if self._tasks is not None:
             routes += self._tasks.routes()
-        self._mounts = [mounted(mount, prefix, self.service.inner) for mount in self.service.mount_apps]
+        within = [Middleware(Admitted, self.admission), Middleware(InTime, self._replica.config.traffic)]
+        self._mounts = [
+            mounted(mount, prefix, self.service.inner, within) for mount in self.service.mount_apps
+        ]
         routes += self._mounts
         if self._command is None:
-            app.docs_url, app.openapi_url = f"{prefix}/", f"{prefix}/docs.json"
+            app.openapi_url = f"{prefix}/docs.json"
             app.setup()
+            routes += page_routes(prefix, self.service.name)
         else:
-            routes.append(self._command.route())
+            routes.append(self._command.route(self.admission))
         return app
 
     def _probes(self) -> dict[str, Any]:
@@ -300,7 +320,7 @@ class Application:
             routes=self._handlers,
         )
         monitoring = self._replica.config.monitoring
-        configure_monitoring(enabled=monitoring.enabled, kind=monitoring.type, options=monitoring.options)
+        configure_monitoring(enabled=monitoring.enabled, options=monitoring.options)
         os.environ.update(environment.missing_values(self.service.envs))
         try:
             instance = self.service.instantiate(before_init=self._attach)
@@ -319,14 +339,19 @@ class Application:
         finally:
             if self._command is not None:
                 await self._command.stop()
-            await close_peers(self._peers)
+            await self._peers.close()
             await self._observer.close()
             if self._runner is not None:
                 self._runner.close()
 
     def must_end_within(self, seconds: float) -> None:
-        """From now on there is that much time for what runs, and for the end of the lifespan."""
+        """From now on there is that much time for what runs, and for the end of the lifespan.
+
+        No task is begun any more; those that wait are left to other workers, or to the next start.
+        """
         self._ends_at = time.monotonic() + seconds
+        if self._tasks is not None:
+            self._tasks.drain()
 
     def _time_left(self) -> float:
         return max(0.0, self._ends_at - time.monotonic()) if self._ends_at is not None else _USUAL_END_S

@@ -16,7 +16,7 @@ from starlette.types import Message, Scope
 
 from bentoml._serving.body import Disconnected
 from bentoml._serving.handler import Handler
-from bentoml._serving.reply import reply_for
+from bentoml._serving.reply import reply_for, response_of
 from bentoml._serving.tasks.location import store_from
 from bentoml._serving.tasks.routes import TaskRoutes
 from bentoml._serving.tasks.runner import TaskRunner
@@ -83,11 +83,10 @@ class BackgroundTasks:
                 return Response(status_code=499)  # nobody is left to read it
             except Exception as error:  # noqa: BLE001  # whatever is raised becomes a response
                 reply = reply_for(error, f"{request.method} {request.url.path}")
-                response = Response(bytes(reply.body), reply.status, media_type=reply.content_type.decode())
-            response.raw_headers += [
-                (b"server", self._server),
-                (b"x-bentoml-request-id", request_id().encode()),
-            ]
+                response = response_of(reply)
+            else:
+                response.raw_headers.append((b"x-bentoml-request-id", request_id().encode()))
+            response.raw_headers.append((b"server", self._server))
             return response
 
         return endpoint
@@ -95,8 +94,12 @@ class BackgroundTasks:
     async def start(self) -> None:
         await self._runner.start()
 
+    def drain(self) -> None:
+        """Begin no more; those that run go on."""
+        self._runner.drain()
+
     async def stop(self, grace_s: float) -> None:
-        """Begin no more, and let those that run end within the time of grace."""
+        """Drain, and let those that run end within the time of grace."""
         await self._runner.stop(grace_s)
         await asyncio.to_thread(self._store.close)
 

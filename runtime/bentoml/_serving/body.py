@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
 from python_multipart.exceptions import FormParserError
@@ -17,6 +17,9 @@ from starlette.types import Message, Receive
 from bentoml._types.upload import Upload
 from bentoml.exceptions import BadInput, PayloadTooLarge
 
+WHOLE_BODY: Final = "bento.whole_body"
+"""The key of a scope under which a server may offer the body as a whole."""
+
 _MAX_PARTS: Final = 1000
 _LONGEST_END: Final = 4096  # a boundary, and what may stand behind it
 
@@ -25,16 +28,33 @@ class Disconnected(Exception):
     """Nobody is left to answer."""
 
 
+class WholeBody(Protocol):
+    """A body that its server receives as a whole."""
+
+    async def read(self) -> bytearray | None:
+        """All of it; None when the client has gone in the middle of it."""
+        ...
+
+
 class Body:
     """The body of one request, read once; a later reader gets what was read.
 
     Args:
         limit: bytes at most, checked while reading.
         announced: what `Content-Length` says, None without one.
+        whole: where the server has it as a whole.
     """
 
-    def __init__(self, receive: Receive, *, limit: int, announced: int | None = None) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        *,
+        limit: int,
+        announced: int | None = None,
+        whole: WholeBody | None = None,
+    ) -> None:
         self._receive = receive
+        self._whole = whole
         self._limit = limit
         self._announced = announced
 
@@ -47,6 +67,11 @@ class Body:
         """
         if self._announced is not None and self._announced > self._limit:
             raise self._too_large()
+        if self._whole is not None:
+            whole = await self._whole.read()
+            if whole is None:
+                raise Disconnected
+            return whole
         message = await self._receive()
         first: bytes = message.get("body", b"")
         if message["type"] == "http.request" and not message.get("more_body", False):

@@ -12,6 +12,7 @@ from starlette.routing import Mount as StarletteMount
 
 from bentoml._config import ServiceConfig
 from bentoml._service import Service
+from bentoml._serving.admission import Admission, Admitted
 from bentoml._serving.custom_command import HEALTH_PATH, CustomCommand, RunningCommand, wait_until_ready
 from bentoml._serving.proxy import ProxyApp
 
@@ -41,9 +42,10 @@ class CommandServer:
         self._running: RunningCommand | None = None
         self._watch: asyncio.Task[None] | None = None
 
-    def route(self) -> StarletteMount:
-        """What passes everything on that nothing else answers."""
-        return StarletteMount(self._service.path_prefix, app=self._proxy)
+    def route(self, admission: Admission) -> StarletteMount:
+        """What passes everything on that nothing else answers, as much at once as may run."""
+        # Its times are the proxy's own: a body is passed on while it comes, and may come for long.
+        return StarletteMount(self._service.path_prefix, app=Admitted(self._proxy, admission))
 
     async def start(self, instance: Any) -> None:
         """Return once the server answers.

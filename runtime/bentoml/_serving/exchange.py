@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Protocol
 
 from starlette.types import Message, Scope, Send
@@ -16,6 +17,7 @@ class Exchange:
 
     Attributes:
         route: the pattern that was matched; empty where none was.
+        headers: of the request, by name in lower case; of several of one name, the last.
         request_type, request_length: its `Content-Type` and `Content-Length`; empty and None without.
         status: of the response; 0 until it begins.
         error: why the response is none, or was cut off.
@@ -23,7 +25,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "begun", "error", "is_over", "request_length", "request_type", "response_headers", "route",
+        "begun", "error", "headers", "is_over", "request_length", "request_type", "response_headers", "route",
         "scope", "send", "span", "status",
     )  # fmt: skip
 
@@ -33,13 +35,10 @@ class Exchange:
         self.send = send
         self.route = route
         self.span = span
-        self.request_type = b""
-        self.request_length: int | None = None
-        for name, value in scope["headers"]:
-            if name == b"content-type":
-                self.request_type = value
-            elif name == b"content-length" and value.isdigit():
-                self.request_length = int(value)
+        self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        self.request_type = self.headers.get(b"content-type", b"")
+        length = self.headers.get(b"content-length", b"")
+        self.request_length = int(length) if length.isdigit() else None
         self.status = 0
         self.response_headers: Headers = ()
         self.error: BaseException | None = None

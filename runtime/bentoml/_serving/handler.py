@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,36 +11,37 @@ from typing import Any, Final
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from bentoml import codec
+from bentoml import _deadline as deadline
 from bentoml._config import ServiceConfig
-from bentoml._context import Context, set_current_service
+from bentoml._context import request_folder, set_current_service
+from bentoml._deadline import allowed_s
 from bentoml._endpoint import Endpoint
-from bentoml._serving.admission import UNCOUNTED, Admission
+from bentoml._serving.admission import UNCOUNTED, Admission, Place, too_many_requests
 from bentoml._serving.batching import Batcher
-from bentoml._serving.body import Body, Disconnected
+from bentoml._serving.body import WHOLE_BODY, Body, Disconnected
 from bentoml._serving.exchange import Exchange, Observer
+from bentoml._serving.peer_calls import FRAME, PeerCalls
 from bentoml._serving.reading import Call, Reader, silence
 from bentoml._serving.reply import (
     RawHeaders,
     Reply,
     as_json,
     content_type,
+    ends_response,
     is_slow,
     refusal,
     reply_for,
     reply_to,
     with_context,
 )
-from bentoml._serving.running import Place, Runner
+from bentoml._serving.running import Runner
 from bentoml._serving.schema import STREAM_TYPE
-from bentoml._serving.watch import Watch
+from bentoml._serving.watch import Watch, cut_off, too_late
 from bentoml._signature import Arguments, EndpointSignature
-from bentoml.exceptions import BentoMLException, DeadlineExceeded, TooManyRequests, UnservableException
+from bentoml.exceptions import BentoMLException, DeadlineExceeded
 
-log = logging.getLogger("bentoml")
-
-_FRAME: Final = codec.MEDIA_TYPE.encode()
 _END: Final = object()
+_TURN_S: Final = 0.005  # of a generator that never waits, before others of this worker have theirs
 _WITHOUT_BODY: Final = frozenset({204, 205, 304})
 
 
@@ -52,6 +52,7 @@ class Serving:
     Args:
         runner: gives the runner, once the service's instance is there.
         accepts_frames: whether other services of the graph depend on this one.
+        token: what peers of this deployment show.
         server: the value of the `Server` header.
         state: what contexts share.
     """
@@ -61,6 +62,7 @@ class Serving:
     admission: Admission
     observer: Observer
     accepts_frames: bool
+    token: str | None
     server: bytes
     state: dict[str, Any]
 
@@ -80,18 +82,31 @@ class Handler:
             signature, serving.config, accepts_frames=serving.accepts_frames, state=serving.state
         )
         self.largest_body = self._reader.largest_body
+        self._peers = PeerCalls(endpoint, serving.token)
         self._batcher = self._make_batcher() if endpoint.batchable else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = self._serving.observer.begin(scope, send, self.path)
-        if self._serving.admission.enter():
+        timeout_s = allowed_s(exchange.headers, self._traffic.timeout)
+        refused = self._refused(exchange, timeout_s)
+        if refused is None:
             place = Place(self._serving.admission)
-            await self._answer_in_time(exchange, receive, self._traffic.timeout, place)
+            await self._answer_in_time(exchange, receive, timeout_s, place)
             return
         try:
-            await self._send(exchange, refusal(TooManyRequests("Too many requests")))
+            # Before its body is read, and before a client that asks first has sent it.
+            await self._send(exchange, refused)
         finally:
             self._serving.observer.end(exchange)
+
+    def _refused(self, exchange: Exchange, timeout_s: float) -> Reply | None:
+        """Why a request is not begun at all, if it is not."""
+        if timeout_s <= 0:
+            return refusal(DeadlineExceeded("its caller had stopped waiting before this request was begun"))
+        if self._serving.admission.is_full:
+            return refusal(too_many_requests())
+        is_call = exchange.request_type == FRAME and self._serving.accepts_frames
+        return self._peers.refusal(exchange) if is_call else None
 
     async def answer_detached(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request that nobody waits for: a task, which takes as long as it takes."""
@@ -136,9 +151,12 @@ class Handler:
         self, exchange: Exchange, receive: Receive, timeout_s: float | None, place: Place
     ) -> None:
         watch = Watch(receive, timeout_s)
+        if timeout_s is not None:
+            deadline.current.set(watch.deadline)
         call = Call()
+        request_folder.set(call.folder)
         try:
-            await self._answer(exchange, call, self._body(exchange, receive), watch, place)
+            await self._answer(exchange, call, self._body(exchange, watch.receive), watch, place)
         except asyncio.CancelledError as error:
             exchange.error = error
             if watch.takes():
@@ -155,12 +173,15 @@ class Handler:
             place.when_free(call.close)
 
     def _body(self, exchange: Exchange, receive: Receive) -> Body:
-        return Body(receive, limit=self.largest_body, announced=exchange.request_length)
+        whole = exchange.scope.get(WHOLE_BODY)
+        return Body(receive, limit=self.largest_body, announced=exchange.request_length, whole=whole)
 
     async def _answer(self, exchange: Exchange, call: Call, body: Body, watch: Watch, place: Place) -> None:
         try:
             await self._reader.read(call, exchange, body)
-            watch.body_was_read()
+            # Not earlier: a body that stalls is to keep nobody from running.
+            if not place.take():
+                raise too_many_requests()
             if self._endpoint.is_stream:
                 await self._stream(exchange, call, watch, place)
             else:
@@ -184,8 +205,12 @@ class Handler:
         """Answer with an error, or where the response has begun already, end it without its end."""
         exchange.error = error
         reply = reply_for(error, f"POST {self.path}")
+        is_frame = exchange.request_type == FRAME
         if not exchange.status:
-            await self._send(exchange, reply)
+            await self._send(exchange, self._peers.failure(exchange, error, reply) if is_frame else reply)
+        elif is_frame and self._endpoint.is_stream:
+            item = self._peers.failed_item(exchange, error, reply)
+            await exchange.send({"type": "http.response.body", "body": item})
 
     def _finish(self, exchange: Exchange, watch: Watch) -> None:
         watch.close()
@@ -206,7 +231,7 @@ class Handler:
 
     def _made(self, call: Call, result: Any) -> Reply | Response:
         if call.is_frame:
-            return Reply(200, _FRAME, b"".join(codec.encode(result)))
+            return self._peers.reply(result)
         reply = reply_to(result, self._signature)
         if call.context is not None and self._signature.context is not None:
             return with_context(reply, call.context.response, is_own=reply is result)
@@ -234,46 +259,42 @@ class Handler:
         )
 
     async def _stream(self, exchange: Exchange, call: Call, watch: Watch, place: Place) -> None:
-        if call.is_frame:
-            raise UnservableException("streams between services are not served yet")
         arguments = self._signature.with_context(call.arguments, call.context)
         items = self._serving.runner().stream(self._endpoint, arguments, place)
         try:
             # The first item comes before the headers, so that an error until then has a status of its own.
             first = await anext(items, _END)
-            await self._send_stream(exchange, call.context, first, items, watch)
+            await self._send_stream(exchange, call, first, items, watch)
         finally:
             await items.aclose()
 
     async def _send_stream(
         self,
         exchange: Exchange,
-        context: Context | None,
+        call: Call,
         item: Any,
         items: AsyncGenerator[Any, None],
         watch: Watch,
     ) -> None:
-        reply = Reply(200, content_type(self._signature.media_type or STREAM_TYPE), b"")
-        if context is not None:
-            with_context(reply, context.response, is_own=False)
+        chunk_of: Callable[[Any], bytes]
+        if call.is_frame:
+            reply, chunk_of, end = self._peers.stream(), self._peers.item, self._peers.end()
+        else:
+            media_type = content_type(self._signature.media_type or STREAM_TYPE)
+            reply, chunk_of, end = Reply(200, media_type, b""), self._chunk, b""
+            if call.context is not None:
+                with_context(reply, call.context.response, is_own=False)
         await self._start(exchange, reply)
+        loop = asyncio.get_running_loop()
+        gives_way_at = loop.time() + _TURN_S
         while item is not _END:
-            self._allow_another(watch)
-            chunk = self._chunk(item)
-            await exchange.send({"type": "http.response.body", "body": chunk, "more_body": True})
+            watch.allow_another_piece(self._traffic)
+            await exchange.send({"type": "http.response.body", "body": chunk_of(item), "more_body": True})
+            if (now := loop.time()) > gives_way_at:
+                await asyncio.sleep(0)
+                gives_way_at = now + _TURN_S
             item = await anext(items, _END)
-        await exchange.send({"type": "http.response.body", "body": b""})
-
-    def _allow_another(self, watch: Watch) -> None:
-        """Give a response that comes in pieces the time for its next one."""
-        item_s = self._traffic.item_timeout or self._traffic.timeout
-        total_s = self._traffic.total_timeout
-        if total_s is not None:
-            left_s = watch.begun + total_s - asyncio.get_running_loop().time()
-            if left_s < item_s:
-                watch.allow(left_s, "total_timeout")
-                return
-        watch.allow(item_s, "item_timeout" if self._traffic.item_timeout else "timeout")
+        await exchange.send({"type": "http.response.body", "body": end})
 
     def _chunk(self, item: Any) -> bytes:
         if isinstance(item, str):
@@ -284,15 +305,15 @@ class Handler:
 
     async def _send_in_time(self, exchange: Exchange, reply: Reply | Response, watch: Watch) -> None:
         """Send a response, each piece of which has the time of an item of a stream."""
-        self._allow_another(watch)
+        watch.allow_another_piece(self._traffic)
         if not isinstance(reply, Response):
             await self._send(exchange, reply)
             return
 
         async def send(message: Message) -> None:
-            self._allow_another(watch)
+            watch.allow_another_piece(self._traffic)
             await exchange.watched_send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body", False):
+            if ends_response(message):
                 self._finish(exchange, watch)  # what it does after that is done in the background
 
         reply.raw_headers.extend(self._own_headers(exchange))
@@ -316,6 +337,8 @@ class Handler:
         await exchange.send({"type": "http.response.start", "status": reply.status, "headers": headers})
 
     def _own_headers(self, exchange: Exchange) -> RawHeaders:
+        if exchange.request_type == FRAME:
+            return []  # a peer has the request's trace, and each header costs it and this worker time
         trace = exchange.span.context
         headers = [(b"server", self._serving.server), (b"x-bentoml-request-id", trace.span_id.encode())]
         if self._serving.config.http.response.trace_id:
@@ -329,8 +352,10 @@ class Handler:
             return
         limit, seconds = watch.limit
         if exchange.status:
-            log.warning("POST %s: its response was cut off: `traffic.%s` is over", self.path, limit)
-            exchange.error = DeadlineExceeded(f"`traffic.{limit}` is over")
+            exchange.error = error = cut_off(f"POST {self.path}", limit)
+            if exchange.request_type == FRAME and self._endpoint.is_stream:
+                item = self._peers.failed_item(exchange, error, refusal(error))
+                await exchange.send({"type": "http.response.body", "body": item})
         else:
             await self._fail(exchange, _late(watch.waits_for_body, seconds))
 
@@ -338,7 +363,7 @@ class Handler:
 def _late(waits_for_body: bool, seconds: float) -> BentoMLException:
     if waits_for_body:
         return BentoMLException(f"the body did not come within {seconds} seconds", error_code=408)
-    return DeadlineExceeded(f"Not able to process the request in {seconds} seconds")
+    return too_late(seconds)
 
 
 def _itself(result: Any) -> Any:

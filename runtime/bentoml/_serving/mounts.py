@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import Depends
 from fastapi.routing import APIRoute, APIWebSocketRoute
+from starlette.middleware import Middleware
 from starlette.routing import Match
 from starlette.routing import Mount as StarletteMount
 from starlette.types import ASGIApp, Message, Scope
@@ -27,8 +28,8 @@ class PassiveMount(StarletteMount):
     What the application's lifespan puts into `lifespan_state` is in the state of its requests.
     """
 
-    def __init__(self, path: str, app: ASGIApp, name: str) -> None:
-        super().__init__(path, app=app, name=name)
+    def __init__(self, path: str, app: ASGIApp, name: str, middleware: Sequence[Middleware] = ()) -> None:
+        super().__init__(path, app=app, name=name, middleware=middleware)
         self.lifespan_state: dict[str, Any] = {}
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -43,14 +44,18 @@ class PassiveMount(StarletteMount):
         return Match.NONE, {}
 
 
-def mounted(mount: Mount, prefix: str, cls: type) -> PassiveMount:
-    """The route of a mounted application; its own routes that are methods of the service get an instance."""
+def mounted(mount: Mount, prefix: str, cls: type, middleware: Sequence[Middleware] = ()) -> PassiveMount:
+    """The route of a mounted application; its own routes that are methods of the service get an instance.
+
+    Args:
+        middleware: stands around the application, for its requests alone.
+    """
     for routes in (
         getattr(mount.app, "routes", []),
         getattr(getattr(mount.app, "router", None), "routes", []),
     ):
         _give_self(routes, cls)
-    return PassiveMount(prefix + mount.path, app=mount.app, name=mount.name)
+    return PassiveMount(prefix + mount.path, mount.app, mount.name, middleware)
 
 
 def _give_self(routes: list[Any], cls: type) -> None:

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from bentoml import _environment as environment
 from bentoml._config import AccessLog as AccessLogConfig
-from bentoml._config import Metrics, ServiceConfig, Tracing
+from bentoml._config import Metrics, ServiceConfig
 from bentoml._service import Service
 from bentoml._serving.access_log import AccessLog
 from bentoml._serving.exchange import Exchange
 from bentoml._serving.metrics import RequestMetrics
-from bentoml._serving.tracing import make_tracer, standard_variables
+from bentoml._serving.tracing import make_tracer
 
 # One value for all that nothing answers: a label for every path that somebody tries would have no bound.
 _UNMATCHED: Final = "unmatched"
@@ -32,9 +32,7 @@ class ServiceObserver:
     ) -> None:
         self._metrics = _metrics(service, config.metrics, environ, worker_index)
         self._log = _access_log(service, config.logging.access)
-        self._tracer = make_tracer(
-            service.name, _variables(config.tracing), excluded=config.tracing.excluded_urls or ()
-        )
+        self._tracer = make_tracer(service.name, config.tracing)
 
     def begin(self, scope: Scope, send: Send, route: str) -> Exchange:
         span = self._tracer.begin(
@@ -46,6 +44,8 @@ class ServiceObserver:
 
     def end(self, exchange: Exchange) -> None:
         if exchange.is_over:
+            # Perhaps in a task that its response ran in: to this one it is the current request still.
+            exchange.span.leave()
             return
         exchange.is_over = True
         seconds = time.perf_counter() - exchange.begun
@@ -53,6 +53,9 @@ class ServiceObserver:
         status = exchange.status or 499
         if self._metrics is not None:
             self._metrics.record(exchange.route or _UNMATCHED, status, seconds)
+        self._tell(exchange, status, seconds)
+
+    def _tell(self, exchange: Exchange, status: int, seconds: float) -> None:
         if self._log is not None:
             self._log.write(exchange.scope, status, exchange.response_headers, seconds, exchange.span.context)
         self._tracer.end(exchange.span, status, exchange.error)
@@ -70,13 +73,32 @@ class ServiceObserver:
             self._metrics.record_batch(endpoint, size)
 
     @contextmanager
-    def websocket(self, route: str, receive: Receive, send: Send) -> Iterator[tuple[Receive, Send]]:
-        """Count a connection while it is open, and its messages."""
-        if self._metrics is None:
-            yield receive, send
-            return
-        with self._metrics.websocket(route, receive, send) as counted:
-            yield counted
+    def websocket(
+        self, scope: Scope, receive: Receive, send: Send, route: str
+    ) -> Iterator[tuple[Receive, Send]]:
+        """Count a connection while it is open, and its messages; log and trace it once it has ended."""
+        scope = {**scope, "method": "GET"}  # of its handshake, which ASGI leaves out
+        span = self._tracer.begin(
+            scope["method"], route, scope["headers"], scheme=scope["scheme"], path=scope["path"]
+        )
+        exchange = Exchange(scope, send, route, span)
+
+        async def watched_send(message: Message) -> None:
+            exchange.status = exchange.status or _handshake_status(message)
+            await send(message)
+
+        try:
+            if self._metrics is None:
+                yield receive, watched_send
+            else:
+                with self._metrics.websocket(route or _UNMATCHED, receive, watched_send) as counted:
+                    yield counted
+        except BaseException as error:
+            exchange.error = error
+            raise
+        finally:
+            # A handshake that nobody answered is answered by the server, with 500.
+            self._tell(exchange, exchange.status or 500, time.perf_counter() - exchange.begun)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The metrics of all workers as Prometheus reads them, and their content type."""
@@ -87,6 +109,19 @@ class ServiceObserver:
         if self._metrics is not None:
             self._metrics.flush()
         await asyncio.to_thread(self._tracer.close)
+
+
+def _handshake_status(message: Message) -> int:
+    """The status that a message to a client answers the handshake with; 0 where it is none."""
+    match message["type"]:
+        case "websocket.accept":
+            return 101
+        case "websocket.http.response.start":
+            return int(message["status"])
+        case "websocket.close":
+            return 403  # what servers make of it before the connection is accepted
+        case _:
+            return 0
 
 
 def _metrics(
@@ -119,16 +154,4 @@ def _access_log(service: Service[Any], config: AccessLogConfig) -> AccessLog | N
         response_content_length=config.response_content_length,
         trace_id_format=config.format.trace_id,
         span_id_format=config.format.span_id,
-    )
-
-
-def _variables(tracing: Tracing) -> dict[str, str]:
-    zipkin = tracing.zipkin.get("endpoint")
-    return standard_variables(
-        exporter_type=tracing.exporter_type,
-        sample_rate=tracing.sample_rate,
-        otlp_protocol=tracing.otlp.protocol,
-        otlp_endpoint=tracing.otlp.endpoint,
-        otlp_compression=tracing.otlp.compression,
-        zipkin_endpoint=str(zipkin) if zipkin else None,
     )

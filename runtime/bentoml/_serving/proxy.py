@@ -13,6 +13,8 @@ import httpx
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from bentoml._serving.reply import send_to
+
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
@@ -106,11 +108,14 @@ class ProxyApp:
         await send({"type": "http.response.body", "body": b""})
 
     async def _pass_on_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def refuse(status: int, reason: str) -> None:
+            await send_to(JSONResponse({"error": reason}, status), reason, scope, receive, send)
+
         try:
             from websockets.asyncio.client import connect
             from websockets.exceptions import InvalidHandshake, InvalidStatus
         except ImportError:
-            await _refuse_websocket(scope, send, 501, "WebSockets need the package `websockets`, 15 or newer")
+            await refuse(501, "WebSockets need the package `websockets`, 15 or newer")
             return
         headers = [
             (name.decode("latin-1"), value.decode("latin-1"))
@@ -133,10 +138,10 @@ class ProxyApp:
         except InvalidStatus as error:
             status = error.response.status_code
             reason = "the command's server takes no WebSocket here"
-            await _refuse_websocket(scope, send, status if status >= 400 else 502, reason)
+            await refuse(status if status >= 400 else 502, reason)
         except (OSError, asyncio.TimeoutError, InvalidHandshake) as error:
             log.warning("the command's server takes no WebSocket: %s", error)
-            await _refuse_websocket(scope, send, 503, "the command's server takes no WebSocket")
+            await refuse(503, "the command's server takes no WebSocket")
         else:
             async with connection:
                 await send({"type": "websocket.accept", "subprotocol": connection.subprotocol})
@@ -203,16 +208,6 @@ def _failure(error: httpx.HTTPError, timeout_s: float) -> JSONResponse:
     if isinstance(error, httpx.TimeoutException):
         return JSONResponse({"error": f"Not able to process the request in {timeout_s} seconds"}, 504)
     return JSONResponse({"error": "the command's server did not answer"}, 502)
-
-
-async def _refuse_websocket(scope: Scope, send: Send, status: int, reason: str) -> None:
-    if "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": 1013, "reason": reason})
-        return
-    response = JSONResponse({"error": reason}, status)
-    start = {"status": status, "headers": response.raw_headers}
-    await send({"type": "websocket.http.response.start", **start})
-    await send({"type": "websocket.http.response.body", "body": response.body})
 
 
 async def _converse(connection: ClientConnection, receive: Receive, send: Send) -> None:

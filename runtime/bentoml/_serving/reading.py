@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from starlette.types import Message, Scope
 
 from bentoml import codec
 from bentoml._config import ServiceConfig
-from bentoml._context import Context
+from bentoml._context import Context, RequestFolder
 from bentoml._serving.body import MULTIPART, URLENCODED, Body, Form, fields_of, read_multipart, urlencoded
 from bentoml._serving.exchange import Exchange
 from bentoml._serving.fetch import fetch_file
@@ -41,22 +42,40 @@ class Call:
     Attributes:
         is_frame: whether a peer calls, who is answered with a frame.
         context: there where the endpoint takes one, or its files need a folder.
+        folder: for the request's files.
     """
 
-    __slots__ = ("arguments", "context", "form", "is_frame")
+    __slots__ = ("_check", "arguments", "context", "folder", "form", "is_frame")
 
     def __init__(self) -> None:
         self.arguments: Arguments
+        self._check: asyncio.Future[Arguments] | None = None
         self.is_frame = False
         self.context: Context | None = None
         self.form: Form | None = None
+        self.folder = RequestFolder()
+
+    async def check_aside(self, check: Callable[[], Arguments]) -> Arguments:
+        """What `check` returns, from a thread, which goes on to its end when nobody waits for it any more."""
+        self._check = asyncio.ensure_future(asyncio.to_thread(check))
+        return await asyncio.shield(self._check)
 
     def close(self) -> None:
-        """Remove what the request left on the disk."""
+        """Remove what the request left on the disk, once nothing reads it or writes to it any more."""
+        if self._check is None or self._check.done():
+            self._remove()
+        else:
+            self._check.add_done_callback(self._after_check)
+
+    def _after_check(self, check: asyncio.Future[Arguments]) -> None:
+        if not check.cancelled():
+            check.exception()  # seen, since there is nobody left to tell
+        self._remove()
+
+    def _remove(self) -> None:
         if self.form is not None:
             self.form.close()
-        if self.context is not None:
-            self.context.close()
+        self.folder.close()
 
 
 class Reader:
@@ -87,10 +106,10 @@ class Reader:
     def context_of_nobody(self) -> Context:
         """The context of a call that is made for several requests at once: a folder, and the shared state."""
         scope: Scope = {"type": "http", "method": "POST", "path": "", "headers": [], "query_string": b""}
-        return self._context(scope)
+        return self._context(scope, RequestFolder())
 
-    def _context(self, scope: Scope) -> Context:
-        return Context(_EndpointRequest(scope, silence), new_response_context(), self._state)
+    def _context(self, scope: Scope, folder: RequestFolder) -> Context:
+        return Context(_EndpointRequest(scope, silence), new_response_context(), self._state, folder)
 
     async def read(self, call: Call, exchange: Exchange, body: Body) -> None:
         """Fill in the call; it is to be closed whatever happens here.
@@ -106,9 +125,9 @@ class Reader:
     async def _read(self, call: Call, exchange: Exchange, body: Body) -> None:
         content_type = exchange.request_type
         if self._needs_context:
-            call.context = self._context(exchange.scope)
+            call.context = self._context(exchange.scope, call.folder)
         if content_type == _FRAME:
-            call.arguments = self._from_frame(await self._framed(body), call.context)
+            call.arguments = self._from_frame(await self._framed(body), call)
             call.is_frame = True
             return
         media_type = content_type.partition(b";")[0].strip().lower().decode("latin-1")
@@ -116,18 +135,21 @@ class Reader:
             raise BentoMLException(f"{media_type} is taken from nobody", error_code=415)
         if media_type == MULTIPART:
             call.form = await read_multipart(body, content_type.decode("latin-1"), self.largest_body)
-            call.arguments = await self._from_form(call.form, call.context)
+            call.arguments = await self._from_form(call.form, call)
             return
         raw = await body.read()
         # `curl -d` says that of everything, JSON too.
         if media_type == URLENCODED and self._signature.root is None and not raw.lstrip().startswith(b"{"):
-            call.arguments = await self._from_form(urlencoded(raw), call.context)
+            call.arguments = await self._from_form(urlencoded(raw), call)
             return
         if call.context is not None:
             call.context.request._body = bytes(raw)  # where its own `body()` looks first
+        if not raw and (default := self._signature.without_body()) is not None:
+            call.arguments = default
+            return
         if self._signature.root is not None and self._signature.root_kind != "json":
             value = await self._raw(raw, media_type)
-            call.arguments = await self._aside(self._signature.from_root, value, call.context)
+            call.arguments = await self._checked(self._signature.from_root, value, call)
         else:
             call.arguments = self._signature.from_json(raw, call.context)
 
@@ -138,30 +160,33 @@ class Reader:
         # Arrays are views of it, which the endpoint may write to.
         return raw if isinstance(raw, bytearray) else bytearray(raw)
 
-    def _from_frame(self, frame: bytes | bytearray, context: Context | None) -> Arguments:
-        match codec.decode(frame):
+    def _from_frame(self, frame: bytes | bytearray, call: Call) -> Arguments:
+        match codec.decode(frame, directory=call.folder.path):
             case [list() as args, dict() as kwargs] if all(isinstance(key, str) for key in kwargs):
-                return self._signature.from_call(args, kwargs, context)
+                return self._signature.from_call(args, kwargs, call.context)
         raise BadInput("frame: expected a call, a list of the positional and the named arguments")
 
-    async def _from_form(self, form: Form, context: Context | None) -> Arguments:
+    async def _from_form(self, form: Form, call: Call) -> Arguments:
         signature = self._signature
         fields = fields_of(form, signature.list_fields)
         for name in signature.file_fields.intersection(fields):
             fields[name] = await self._with_files(fields[name])
         if signature.root is not None:
             # A form for a body that is one value has one part, whatever it is called.
+            default = None if fields else signature.without_body()
+            if default is not None:
+                return default
             value = next(iter(fields.values()), None)
-            return await self._aside(signature.from_root, value, context)
-        return await self._aside(signature.from_fields, fields, context)
+            return await self._checked(signature.from_root, value, call)
+        return await self._checked(signature.from_fields, fields, call)
 
-    async def _aside(
-        self, check: Callable[[Any, Context | None], Arguments], value: Any, context: Context | None
+    async def _checked(
+        self, check: Callable[[Any, Context | None], Arguments], value: Any, call: Call
     ) -> Arguments:
-        """Check in a thread what may take long: images are decoded for it, and files written."""
         if self._takes_file or self._signature.file_fields:
-            return await asyncio.to_thread(check, value, context)
-        return check(value, context)
+            # It may take long: images are decoded for it, and files written.
+            return await call.check_aside(functools.partial(check, value, call.context))
+        return check(value, call.context)
 
     async def _with_files(self, value: Any) -> Any:
         if isinstance(value, list):

@@ -9,17 +9,21 @@ import logging
 import mimetypes
 import re
 import sys
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails, PydanticSerializationError
 from starlette.datastructures import MutableHeaders
 from starlette.responses import FileResponse, Response
+from starlette.types import Message, Receive, Scope, Send
 
 from bentoml._context import ResponseContext
 from bentoml._signature import EndpointSignature
+from bentoml._trace import request_id
 from bentoml.exceptions import (
     BentoMLException,
     DeadlineExceeded,
@@ -34,17 +38,25 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 UNEXPECTED: Final = "An unexpected error has occurred, please check the server log."
 
+_NAMED_PROBLEMS: Final = 3
+_TRY_AGAIN_LATER: Final = 1013  # why a WebSocket is closed
 _ENDS_A_HEADER: Final = re.compile(rb"[\r\n\0]")
 _JSON_TYPES: Final = frozenset({dict, list, tuple, int, float, bool, type(None)})
 
 
 class InvalidFields(InvalidArgument):
-    """Values of a request do not fit: `detail` has one entry for each, as pydantic writes them."""
+    """Values of a request do not fit: `detail` has one entry for each, as pydantic writes them.
+
+    The message begins as clients know it, and names the first of them.
+    """
 
     def __init__(self, error: ValidationError) -> None:
-        count = error.error_count()
-        super().__init__(f"{count} validation error{'s' if count > 1 else ''} for Input")
         self.detail = error.errors(include_context=False, include_input=False)
+        count = len(self.detail)
+        named = [_problem(problem) for problem in self.detail[:_NAMED_PROBLEMS]]
+        more = [f"and {count - len(named)} more"] if count > len(named) else []
+        words = f"{count} validation error{'s' if count > 1 else ''} for Input"
+        super().__init__("; ".join([words, *named, *more]))
 
 
 @dataclass(slots=True)
@@ -61,7 +73,7 @@ def reply_to(result: Any, signature: EndpointSignature) -> Reply | Response:
     """What a public caller gets for an endpoint's result.
 
     Raises:
-        pydantic_core.PydanticSerializationError: something in it is of a type that JSON cannot carry.
+        TypeError: something in it is of a type that JSON cannot carry.
     """
     if type(result) is str:
         return Reply(200, _media_type(signature, b"text/plain; charset=utf-8"), result.encode())
@@ -85,14 +97,19 @@ def as_json(result: Any, signature: EndpointSignature) -> bytes:
     """A result, or an item of a stream, as one JSON document.
 
     Raises:
-        pydantic_core.PydanticSerializationError: something in it is of a type that JSON cannot carry.
+        TypeError: something in it is of a type that JSON cannot carry; names the method.
     """
     if type(result) in _JSON_TYPES:
         try:
             return json.dumps(result).encode()
         except (TypeError, ValueError, RecursionError):
             pass  # something in it is not JSON by itself
-    return signature.output.serializer.to_json(result, fallback=_plain, warnings=False)
+    if inspect.isawaitable(result):
+        raise TypeError(f"{signature.where} returned {_given_up(result)}: an `await` is missing")
+    try:
+        return signature.output.serializer.to_json(result, fallback=_plain, warnings=False)
+    except (PydanticSerializationError, TypeError) as error:
+        raise TypeError(f"{signature.where} returned what JSON cannot carry: {error}") from error
 
 
 def reply_for(error: BaseException, where: str) -> Reply:
@@ -121,6 +138,35 @@ def refusal(error: BentoMLException) -> Reply:
     if status in (429, 503):
         reply.headers.append((b"retry-after", b"1"))
     return reply
+
+
+async def refuse(error: BentoMLException, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request or a WebSocket's handshake, outside of endpoints, with a refusal."""
+    await send_to(response_of(refusal(error)), error.message, scope, receive, send)
+
+
+async def send_to(response: Response, reason: str, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send a response, if need be in place of a WebSocket.
+
+    Args:
+        reason: is told instead where the server cannot send a response to a handshake.
+    """
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": reason})
+    else:
+        await response(scope, receive, send)
+
+
+def response_of(reply: Reply) -> Response:
+    """A reply to a request that no endpoint answers."""
+    response = Response(bytes(reply.body), reply.status, media_type=reply.content_type.decode())
+    response.raw_headers += [*reply.headers, (b"x-bentoml-request-id", request_id().encode())]
+    return response
+
+
+def ends_response(message: Message) -> bool:
+    """Whether the response is complete with this message."""
+    return message["type"] == "http.response.body" and not message.get("more_body", False)
 
 
 def failure(error: BaseException) -> Reply:
@@ -184,6 +230,11 @@ def new_response_context() -> ResponseContext:
     return ResponseContext(MutableHeaders())
 
 
+def _problem(problem: ErrorDetails) -> str:
+    path = ".".join(map(str, problem["loc"]))
+    return f"{path}: {problem['msg']}" if path else problem["msg"]
+
+
 def _media_type(signature: EndpointSignature, otherwise: bytes) -> bytes:
     return content_type(signature.media_type) if signature.media_type else otherwise
 
@@ -239,5 +290,13 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     if inspect.isawaitable(value):
-        raise TypeError(f"{value!r} is the result: an `await` is missing")
+        raise TypeError(f"{_given_up(value)}: an `await` is missing")
     raise TypeError(f"a {type(value).__name__} cannot stand in a JSON response")
+
+
+def _given_up(awaitable: Awaitable[Any]) -> str:
+    """What is never awaited, as text; Python would warn of a coroutine that is let go like that."""
+    text = repr(awaitable)
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()
+    return text

@@ -6,53 +6,16 @@ import asyncio
 import contextvars
 import functools
 from collections.abc import AsyncGenerator, Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from bentoml._endpoint import Endpoint
-from bentoml._serving.admission import Admission
+from bentoml._serving.admission import Place
 from bentoml._signature import Arguments
 
 T = TypeVar("T")
 
 _END: Final = object()
-
-
-class Place:
-    """One call's place among those that may run at once, given back once.
-
-    A method in a thread cannot be stopped: when its caller gives up, the thread keeps the place.
-    """
-
-    __slots__ = ("_admission", "_is_taken", "_thread")
-
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
-        self._is_taken = True
-        self._thread: Future[Any] | None = None
-
-    def give_back(self) -> None:
-        """Make it free, unless a thread keeps it."""
-        if self._is_taken and self._thread is None:
-            self._is_taken = False
-            self._admission.leave()
-
-    def keep_for(self, thread: Future[Any]) -> None:
-        """Leave it to a call in a thread that goes on without its caller."""
-        self._thread = thread
-        self.when_free(self._leave)
-
-    def when_free(self, callback: Callable[[], None]) -> None:
-        """Call back on the loop once nothing runs for this call any more: now, or when its thread ends."""
-        if self._thread is None or self._thread.done():
-            callback()
-            return
-        loop = asyncio.get_running_loop()
-        self._thread.add_done_callback(lambda _: _call_soon(loop, callback))
-
-    def _leave(self) -> None:
-        self._thread = None
-        self.give_back()
 
 
 class Runner:
@@ -73,7 +36,15 @@ class Runner:
         method = functools.partial(endpoint.func, self.instance, *arguments.positional, **arguments.keywords)
         if endpoint.is_async:
             return then(await method())
-        return await self._in_thread(lambda: then(method()), place)
+
+        def call() -> T:
+            try:
+                return then(method())
+            except StopIteration as error:
+                # No future can carry it: whoever waits would wait for ever.
+                raise RuntimeError(f"`{endpoint.attribute}` raised StopIteration") from error
+
+        return await self._in_thread(call, place)
 
     def stream(self, endpoint: Endpoint, arguments: Arguments, place: Place) -> AsyncGenerator[Any, None]:
         """The items of a method that is a generator; closing it closes the method's own."""
@@ -103,8 +74,3 @@ class Runner:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(callback)

@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextvars import Token
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -45,18 +44,20 @@ _METHODS = frozenset(
 class Span:
     """One request, from `Tracer.begin` to `Tracer.end`."""
 
-    __slots__ = ("_token", "context")
+    __slots__ = ("_outer", "context")
 
     def __init__(self, context: TraceContext) -> None:
         self.context = context
-        self._token: Token[TraceContext | None] = _trace.current.set(context)
+        # No token: a response may end in a task of its own, which has a context of its own.
+        self._outer = _trace.current.get()
+        _trace.current.set(context)
 
     def end(self, status: int, error: BaseException | None) -> None:
         self.leave()
 
     def leave(self) -> None:
-        """Make what was current before the request current again."""
-        _trace.current.reset(self._token)
+        """Make what was current before the request current again, in the task that calls this."""
+        _trace.current.set(self._outer)
 
 
 class Tracer:
@@ -282,17 +283,18 @@ class _RecordedContext(TraceContext):
 
 
 class _RecordedSpan(Span):
-    __slots__ = ("_attached", "_span")
+    __slots__ = ("_outer_context", "_span")
 
     def __init__(self, span: OtelSpan, context: Context) -> None:
-        from opentelemetry.context import attach
+        from opentelemetry.context import attach, get_current
 
         own = span.get_span_context()
         super().__init__(
             _RecordedContext(f"{own.trace_id:032x}", f"{own.span_id:016x}", int(own.trace_flags))
         )
         self._span = span
-        self._attached = attach(context)
+        self._outer_context = get_current()
+        attach(context)
 
     def end(self, status: int, error: BaseException | None) -> None:
         from opentelemetry.trace import StatusCode
@@ -308,9 +310,9 @@ class _RecordedSpan(Span):
         self._span.end()
 
     def leave(self) -> None:
-        from opentelemetry.context import detach
+        from opentelemetry.context import attach
 
-        detach(self._attached)
+        attach(self._outer_context)
         super().leave()
 
 

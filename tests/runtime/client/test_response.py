@@ -257,6 +257,11 @@ def test_an_error_is_of_the_class_for_its_status(status: int, kind: type[BentoML
             b' {"loc": [], "msg": "too much"}, "more"]}',
             "2 validation errors; x.0: Field required; too much; more",
         ),
+        (
+            b'{"error": "1 validation error for Input; x: Field required",'
+            b' "detail": [{"loc": ["x"], "msg": "Field required"}]}',
+            "1 validation error for Input; x: Field required",
+        ),
         (b"plain text", "plain text"),
         (b"", "status 400"),
         (b'{"something": "else"}', '{"something": "else"}'),

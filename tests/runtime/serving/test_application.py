@@ -85,7 +85,8 @@ def test_fields_that_do_not_fit_are_all_told(call: Call) -> None:
 
     assert response.status_code == 400
     assert response.json() == {
-        "error": "1 validation error for Input",
+        "error": "1 validation error for Input; "
+        "x: Input should be a valid integer, unable to parse string as an integer",
         "type": "InvalidArgument",
         "detail": [
             {
@@ -98,6 +99,20 @@ def test_fields_that_do_not_fit_are_all_told(call: Call) -> None:
             }
         ],
     }
+
+
+def test_of_many_fields_that_do_not_fit_the_message_names_the_first(call: Call) -> None:
+    @bentoml.service
+    class Adds:
+        @bentoml.api
+        def total(self, numbers: list[int]) -> int:
+            return sum(numbers)
+
+    document = call(Adds, "/total", json={"numbers": [None] * 5}).json()
+
+    named = "; ".join(f"numbers.{index}: Input should be a valid integer" for index in range(3))
+    assert document["error"] == f"5 validation errors for Input; {named}; and 2 more"
+    assert len(document["detail"]) == 5
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
-from tests.runtime.conftest import InMemory, Marked
+from tests.runtime.conftest import InMemory, Marked, service_of
 
 import bentoml
+from bentoml._config import load_config
+from bentoml._serving.application import Replica, create_app
 from bentoml.exceptions import InvalidArgument
 
 
@@ -159,6 +161,35 @@ def test_an_endpoint_that_is_no_task_has_no_such_routes(works: Marked, path: str
         return (await client.post(path)).status_code
 
     assert works(scenario) == 404
+
+
+def test_a_service_that_is_to_end_lets_its_task_go_on_and_begins_no_other(tmp_path: Path) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    @bentoml.service(traffic={"concurrency": 2})
+    class Waits:
+        @bentoml.task
+        async def wait(self) -> str:
+            begun.set()
+            await go_on.wait()
+            return "done"
+
+    async def scenario() -> list[str]:
+        environ = {"BENTOML_RESULT_STORE": str(tmp_path / "tasks.db")}
+        service = service_of(Waits)
+        config = load_config(service.name, service.config)
+        app = create_app(service, Replica(config=config, environ=environ))
+        transport = httpx.ASGITransport(app)
+        async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            first = await submit(client, "/wait")
+            await asyncio.wait_for(begun.wait(), 30)
+            app.must_end_within(30)
+            second = await submit(client, "/wait")
+            go_on.set()
+            status = await ended(client, first, "/wait")
+            return [status, (await client.get("/wait/status", params=second)).json()["status"]]
+
+    assert asyncio.run(scenario()) == ["completed", "pending"]
 
 
 def bytes_of(image: Image.Image) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from typing import Any
@@ -110,6 +111,14 @@ class Outputs:
     def unspeakable(self) -> Any:
         return object()
 
+    @bentoml.api
+    def forgetful(self) -> Any:
+        return asyncio.sleep(0)
+
+    @bentoml.api
+    def forgetful_inside(self) -> Any:
+        return {"later": asyncio.sleep(0)}
+
 
 def png(mode: str = "RGB") -> bytes:
     file = io.BytesIO()
@@ -133,7 +142,10 @@ def test_a_body_of_no_known_type_is_json(call: Call, content_type: str) -> None:
 def test_no_body_is_no_fields(call: Call) -> None:
     response = call(Inputs, "/add")
 
-    assert (response.status_code, response.json()["error"]) == (400, "1 validation error for Input")
+    assert (response.status_code, response.json()["error"]) == (
+        400,
+        "1 validation error for Input; a: Field required",
+    )
 
 
 def test_an_array_comes_as_nested_lists(call: Call) -> None:
@@ -272,3 +284,28 @@ def test_a_response_is_answered_as_it_is(call: Call) -> None:
 
 def test_a_result_that_nothing_can_write_is_the_services_own_failure(call: Call) -> None:
     assert call(Outputs, "/unspeakable").status_code == 500
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/unspeakable", "Outputs.unspeakable returned what JSON cannot carry: "),
+        ("/forgetful", "Outputs.forgetful returned <coroutine object sleep at "),
+        ("/forgetful_inside", "Outputs.forgetful_inside returned what JSON cannot carry: "),
+    ],
+)
+def test_the_log_names_the_method_whose_result_nothing_can_write(
+    call: Call, caplog: pytest.LogCaptureFixture, path: str, said: str
+) -> None:
+    call(Outputs, path)
+
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/forgetful", "/forgetful_inside"])
+def test_the_log_says_that_an_await_is_missing(
+    call: Call, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    call(Outputs, path)
+
+    assert "an `await` is missing" in caplog.text

@@ -8,18 +8,20 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import pytest
+from pydantic import AfterValidator
 from starlette.responses import StreamingResponse
 from starlette.types import Message
 from tests.runtime.conftest import Marked, service_of
 
 import bentoml
+import bentoml.testing
 from bentoml._config import load_config
 from bentoml._serving.admission import LocalAdmission
 from bentoml._serving.application import Application, Replica, create_app
-from bentoml.exceptions import InvalidArgument
+from bentoml.exceptions import InvalidArgument, RemoteException
 
 
 class Client:
@@ -402,6 +404,12 @@ def test_a_file_has_the_status_and_type_that_its_method_says() -> None:
     assert [value for name, value in start["headers"] if name == b"content-type"] == [b"video/mp4"]
 
 
+def test_a_file_that_was_answered_is_no_failure_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    assert answer(Odd, "/created")[0] == 201
+
+    assert "failed" not in caplog.text
+
+
 def test_the_total_time_of_a_stream_begins_with_its_request(caplog: pytest.LogCaptureFixture) -> None:
     status, body, is_complete = answer(Odd, "/slow_start", config={"traffic": {"total_timeout": 0.3}})
 
@@ -480,6 +488,83 @@ def test_a_body_that_stalls_is_refused_in_time() -> None:
     assert served(service, scenario, {"traffic": {"timeout": 0.05}}) == 408
 
 
+CAN_CHECK = threading.Event()
+
+
+def _when_it_can(file: Path) -> Path:
+    CAN_CHECK.wait(30)
+    return file
+
+
+@bentoml.service
+class Checks:
+    @bentoml.api
+    def keep(self, file: Annotated[Path, AfterValidator(_when_it_can)], /) -> None: ...
+
+
+@pytest.fixture
+def can_check() -> Iterator[threading.Event]:
+    CAN_CHECK.clear()
+    yield CAN_CHECK
+    CAN_CHECK.set()
+
+
+def test_time_that_runs_out_while_a_file_is_checked_is_not_blamed_on_the_body(
+    can_check: threading.Event,
+) -> None:
+    async def scenario(app: Application) -> int:
+        status, _, _ = await Client(app, "/keep").response()
+        can_check.set()
+        return status
+
+    assert served(Checks, scenario, {"traffic": {"timeout": 0.05}}) == 504
+
+
+def test_a_client_that_leaves_while_its_file_is_checked_is_waited_for_no_longer(
+    can_check: threading.Event,
+) -> None:
+    async def scenario(app: Application) -> int:
+        client = Client(app, "/keep")
+        client.leave()
+        await asyncio.wait_for(client.answered, 10)
+        can_check.set()
+        return client._from_app.qsize()
+
+    assert served(Checks, scenario) == 0
+
+
+FOLDERS: list[Path] = []
+
+
+def _in_its_folder(file: Path) -> Path:
+    FOLDERS.append(file.parent)
+    return _when_it_can(file)
+
+
+@bentoml.service
+class ChecksInFolder:
+    @bentoml.api
+    def keep(self, file: Annotated[Path, AfterValidator(_in_its_folder)], /) -> None: ...
+
+
+def test_the_folder_of_a_request_is_there_for_as_long_as_its_file_is_checked(
+    can_check: threading.Event,
+) -> None:
+    FOLDERS.clear()
+
+    async def scenario(app: Application) -> bool:
+        client = Client(app, "/keep", b"content")
+        await until(lambda: bool(FOLDERS))
+        client.leave()
+        await asyncio.wait_for(client.answered, 10)
+        was_there = FOLDERS[0].exists()
+        can_check.set()
+        await until(lambda: not FOLDERS[0].exists())
+        return was_there
+
+    assert served(ChecksInFolder, scenario)
+
+
 @pytest.mark.parametrize("is_announced", [True, False])
 def test_a_body_over_the_limit_is_refused_while_it_is_read(is_announced: bool) -> None:
     async def scenario(app: Application) -> tuple[int, int]:
@@ -499,3 +584,14 @@ def test_a_body_over_the_limit_is_refused_while_it_is_read(is_announced: bool) -
         413,
         5 if is_announced else 3,
     )
+
+
+def test_a_method_that_raises_stop_iteration_is_answered() -> None:
+    @bentoml.service
+    class Searching:
+        @bentoml.api
+        def first(self, items: list[int]) -> int:
+            return next(iter(items))
+
+    with bentoml.testing.client(Searching) as client, pytest.raises(RemoteException):
+        client.first([])

@@ -96,6 +96,14 @@ def test_a_websocket_goes_through_a_mount(odd: ServiceProcess) -> None:
         assert websocket.recv(timeout=30) == "hello from Odd"
 
 
+def test_a_websocket_is_in_the_access_log_without_its_query(odd: ServiceProcess) -> None:
+    with connect(f"ws://127.0.0.1:{odd.port}/ws/echo?token=secret", proxy=None):
+        pass
+
+    until(lambda: "(scheme=ws,method=GET,path=/ws/echo) (status=101)" in odd.log, "it is logged")
+    assert "secret" not in odd.log
+
+
 def test_a_websocket_may_be_a_method_of_the_service(odd: ServiceProcess) -> None:
     with connect(f"ws://127.0.0.1:{odd.port}/fast/echo", proxy=None) as websocket:
         websocket.send("hello")

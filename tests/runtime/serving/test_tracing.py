@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import threading
@@ -99,6 +100,23 @@ def test_outside_of_a_request_there_is_no_trace() -> None:
     tracer.end(tracer.begin("POST", "/go", []), 500, ValueError("broken"))
 
     assert (_trace.request_id(), _trace.outgoing_headers()) == ("", {})
+
+
+def test_a_request_may_end_in_a_task_that_its_response_runs_in() -> None:
+    tracer = Tracer()
+
+    async def scenario() -> tuple[str, str]:
+        span = tracer.begin("POST", "/go", [])
+
+        async def respond() -> str:
+            tracer.end(span, 200)
+            return _trace.request_id()
+
+        inside = await asyncio.create_task(respond())
+        span.leave()
+        return inside, _trace.request_id()
+
+    assert asyncio.run(scenario()) == ("", "")
 
 
 def test_processes_that_were_forked_do_not_make_the_same_ids(in_new_python: Run) -> None:

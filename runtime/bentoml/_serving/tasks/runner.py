@@ -67,7 +67,9 @@ class TaskRunner:
         self._dropped: set[str] = set()
         self._runs: set[asyncio.Task[None]] = set()
         self._woken = asyncio.Event()
+        self._is_draining = False
         self._is_stopping = False
+        self._given_up: frozenset[str] = frozenset()
 
     async def start(self) -> None:
         """Begin to claim tasks; call it once, on the loop that runs them."""
@@ -83,14 +85,19 @@ class TaskRunner:
         self._claiming = asyncio.create_task(self._claim_tasks(), name="claim-tasks")
         self._purging = asyncio.create_task(self._purge_tasks(), name="purge-tasks")
 
-    async def stop(self, grace_s: float) -> None:
-        """Claim no more, let running tasks end within the grace period, and fail those that do not.
+    def drain(self) -> None:
+        """Claim no more.
 
         Tasks that nobody has begun stay pending, for other workers or for the next start.
         """
+        self._is_draining = True
+        self._woken.set()
+
+    async def stop(self, grace_s: float) -> None:
+        """Drain, let running tasks end within the grace period, and fail those that do not."""
         self._is_stopping = True
         self._purging.cancel()
-        self._woken.set()
+        self.drain()
         await self._claiming
         if self._runs:
             await asyncio.wait(self._runs, timeout=grace_s)
@@ -98,9 +105,9 @@ class TaskRunner:
             self.drop(task_id)
         if self._runs:
             await asyncio.wait(self._runs, timeout=_LAST_WORDS_S)
-        for task_id, work in tuple(self._work.items()):
-            if not work.done():
-                await self._finish(task_id, _INTERRUPTED)
+        self._given_up = frozenset(task_id for task_id, work in self._work.items() if not work.done())
+        for task_id in self._given_up:
+            await self._finish(task_id, _INTERRUPTED)
         await in_store_thread(self._keeper.stop)
 
     def wake(self) -> None:
@@ -119,7 +126,7 @@ class TaskRunner:
             self._loop.call_soon_threadsafe(self.drop, task_id)
 
     async def _claim_tasks(self) -> None:
-        while not self._is_stopping:
+        while not self._is_draining:
             self._woken.clear()
             request = await self._claim() if len(self._work) < self._concurrency else None
             if request is not None:
@@ -131,7 +138,7 @@ class TaskRunner:
     async def _claim(self) -> TaskRequest | None:
         try:
             request = await in_store_thread(self._store.claim, self._worker, self._lease_s)
-            if request is None or not self._is_stopping:
+            if request is None or not self._is_draining:
                 return request
             await in_store_thread(self._store.release, self._worker, request.task_id)
         except ServiceUnavailable:
@@ -156,7 +163,8 @@ class TaskRunner:
         try:
             return await self._execute(request)
         except (asyncio.CancelledError, SystemExit) as error:
-            if isinstance(error, asyncio.CancelledError) and request.task_id in self._dropped:
+            is_dropped = request.task_id in self._dropped or request.task_id in self._given_up
+            if isinstance(error, asyncio.CancelledError) and is_dropped:
                 raise
             # Nobody cancelled the task, and its method is not to end the loop.
             raise RuntimeError(f"the method raised {error!r}") from error
@@ -166,7 +174,10 @@ class TaskRunner:
         work = self._work[task_id]
         try:
             await asyncio.wait({work})
-            await self._finish(task_id, self._outcome(request, work))
+            outcome = self._outcome(request, work)
+            # What was given up has been failed already, and its store may be closed by the time it ends.
+            if task_id not in self._given_up:
+                await self._finish(task_id, outcome)
         finally:
             # Not earlier: until the response is kept the lease has to be, too.
             del self._work[task_id]

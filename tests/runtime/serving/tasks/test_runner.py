@@ -445,6 +445,63 @@ def test_a_task_that_cannot_be_stopped_fails_with_words_as_its_worker_stops(
     assert b"the task was interrupted before it was done" in response.body
 
 
+def test_what_cannot_be_stopped_ends_in_silence_when_its_store_is_closed(
+    database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runner, "_LAST_WORDS_S", 0.01)
+
+    async def scenario() -> None:
+        release, has_begun, has_ended = (asyncio.Event() for _ in range(3))
+
+        async def stubborn(request: TaskRequest) -> TaskResponse:
+            has_begun.set()
+            try:
+                await release.wait()
+            finally:
+                await release.wait()
+                has_ended.set()
+            return answer()
+
+        with closing(SQLiteTaskStore(database, service="Painter")) as store:
+            async with running(store, stubborn) as routes:
+                await submitted(routes)
+                await has_begun.wait()
+        release.set()
+        await has_ended.wait()
+        await eventually(no_run_is_left, "the runner has done with the task")
+
+    async def no_run_is_left() -> bool:
+        return not any(task.get_name().startswith("task-") for task in asyncio.all_tasks())
+
+    asyncio.run(scenario())
+    assert caplog.text == ""
+
+
+def test_a_draining_worker_lets_its_task_go_on_and_claims_no_other(open_sqlite: OpenSQLite) -> None:
+    store = open_sqlite()
+
+    async def scenario() -> list[str]:
+        go_on = asyncio.Event()
+
+        async def wait(request: TaskRequest) -> TaskResponse:
+            await go_on.wait()
+            return answer()
+
+        draining = TaskRunner(store=store, worker="worker", execute=wait, concurrency=2)
+        routes = TaskRoutes(store=store, runner=draining, endpoint="paint")
+        await draining.start()
+        first = await submitted(routes)
+        await begun(routes, first)
+        draining.drain()
+        second = await submitted(routes)
+        go_on.set()
+        statuses = [await ended(routes, first), str((await routes.status(second))["status"])]
+        await draining.stop(grace_s=0)
+        return statuses
+
+    assert asyncio.run(scenario()) == ["completed", "pending"]
+
+
 def test_tasks_that_a_stopping_worker_has_not_begun_stay_for_another(open_sqlite: OpenSQLite) -> None:
     store = open_sqlite()
 

@@ -12,7 +12,9 @@ from tests.runtime.conftest import service_of
 
 import bentoml
 from bentoml import codec
-from bentoml._client.dependencies import AnyPeer, close_peers, connect_peers
+from bentoml._peers.dependencies import Peers, connect_peers
+from bentoml._peers.peer import close_peer
+from bentoml._peers.remote_endpoint import Limits
 from bentoml.exceptions import (
     BentoMLException,
     DeadlineExceeded,
@@ -54,13 +56,14 @@ class Top:
 
 
 Answer = Callable[[str, Any], tuple[int, str, bytes]]
+LIMITS = Limits(answer_s=10.0, item_s=10.0)
 
 
 @pytest.fixture
 def leaf() -> Iterator[Callable[[Answer], Any]]:
     """Makes a client of a peer that answers as the test says, by path and decoded frame."""
     servers: list[ThreadingHTTPServer] = []
-    peers: dict[str, AnyPeer] = {}
+    connected: list[Peers] = []
 
     def serve(answer: Answer, timeout_s: float = 10.0) -> Any:
         class Handler(BaseHTTPRequestHandler):
@@ -81,11 +84,13 @@ def leaf() -> Iterator[Callable[[Answer], Any]]:
         threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         servers.append(server)
         environ = {"BENTOML_PEER_LEAF": f"http://127.0.0.1:{server.server_port}"}
-        peers.update(connect_peers(service_of(Top), service_of(Top).dependencies, timeout_s, environ))
-        return peers["leaf"]
+        limits = Limits(answer_s=timeout_s, item_s=timeout_s)
+        connected.append(connect_peers(service_of(Top), service_of(Top).dependencies, limits, environ))
+        return connected[-1].by_attribute["leaf"]
 
     yield serve
-    asyncio.run(close_peers(peers))
+    for peers in connected:
+        asyncio.run(peers.close())
     for server in servers:
         server.shutdown()
         server.server_close()
@@ -106,7 +111,7 @@ def test_a_method_that_is_async_is_awaited(leaf: Callable[[Answer], Any]) -> Non
 
     async def call() -> Any:
         result = await peer.double_later(x=1)
-        await close_peers({"leaf": peer})
+        close_peer(peer)
         return result
 
     assert asyncio.run(call()) == ("/v1/later", [[], {"x": 1}])
@@ -117,7 +122,7 @@ def test_every_method_is_there_to_be_awaited_and_to_be_waited_for(leaf: Callable
 
     async def call() -> Any:
         result = await peer.to_async.double(1)
-        await close_peers({"leaf": peer})
+        close_peer(peer)
         return result
 
     assert peer.to_sync.double_later(1) == "/v1/later"
@@ -161,11 +166,11 @@ def test_an_attribute_that_is_no_endpoint_is_told_with_those_that_are(leaf: Call
 
 def test_dependencies_on_one_service_share_a_client() -> None:
     peers = connect_peers(
-        service_of(Top), service_of(Top).dependencies, 1.0, {"BENTOML_PEER_LEAF": "http://leaf:3000"}
+        service_of(Top), service_of(Top).dependencies, LIMITS, {"BENTOML_PEER_LEAF": "http://leaf:3000"}
     )
 
-    assert peers["leaf"] is peers["same"]
-    asyncio.run(close_peers(peers))
+    assert peers.by_attribute["leaf"] is peers.by_attribute["same"]
+    asyncio.run(peers.close())
 
 
 @pytest.mark.parametrize(
@@ -216,19 +221,19 @@ def test_an_answer_that_is_no_frame_is_the_peers_failure(
 def test_a_peer_that_is_not_there_is_named_with_its_variable(method: str) -> None:
     # Port 9 is for discarding; nothing listens there.
     peers = connect_peers(
-        service_of(Top), service_of(Top).dependencies, 10.0, {"BENTOML_PEER_LEAF": "http://127.0.0.1:9"}
+        service_of(Top), service_of(Top).dependencies, LIMITS, {"BENTOML_PEER_LEAF": "http://127.0.0.1:9"}
     )
 
     async def call() -> None:
         try:
-            result = getattr(peers["leaf"], method)(1)
+            result = getattr(peers.by_attribute["leaf"], method)(1)
             await result
         finally:
-            await close_peers(peers)
+            await peers.close()
 
     with pytest.raises(
         ServiceUnavailable,
-        match=r"^Leaf at http://127\.0\.0\.1:9/v1 \(BENTOML_PEER_LEAF\) cannot be reached: ",
+        match=r"^Leaf at http://127\.0\.0\.1:9 \(BENTOML_PEER_LEAF\) cannot be reached: Connection refused",
     ):
         asyncio.run(call())
 
@@ -241,7 +246,7 @@ def test_a_peer_that_does_not_answer_in_time_is_named(leaf: Callable[..., Any]) 
         return framed(None)
 
     peer = leaf(slow, timeout_s=0.05)
-    with pytest.raises(DeadlineExceeded, match=r"\(BENTOML_PEER_LEAF\) did not answer /double in time"):
+    with pytest.raises(DeadlineExceeded, match=r"\(BENTOML_PEER_LEAF\) did not answer /v1/double in time"):
         peer.double(1)
     answered.set()
 
@@ -251,5 +256,7 @@ def test_a_peer_that_hangs_up_is_named(leaf: Callable[[Answer], Any]) -> None:
         raise ConnectionAbortedError
 
     peer = leaf(hang_up)
-    with pytest.raises(RemoteException, match=r"\(BENTOML_PEER_LEAF\) ended the connection during /double: "):
+    with pytest.raises(
+        RemoteException, match=r"\(BENTOML_PEER_LEAF\) ended the connection during /v1/double: "
+    ):
         peer.double(1)

@@ -15,14 +15,16 @@ import uvicorn
 from tests.runtime.conftest import free_port, service_of, until
 
 import bentoml
-from bentoml._client.dependencies import close_peers, connect_peers
-from bentoml._client.external import ExternalPeer
 from bentoml._config import load_config
+from bentoml._peers.dependencies import connect_peers
+from bentoml._peers.external import ExternalPeer, close_external
+from bentoml._peers.remote_endpoint import Limits
 from bentoml._serving.application import Replica, create_app
 from bentoml.exceptions import BentoMLConfigException, InvalidArgument, ServiceUnavailable
 
 PORT = free_port()
 ADDRESS = f"http://127.0.0.1:{PORT}"
+LIMITS = Limits(answer_s=10.0, item_s=10.0)
 
 
 @bentoml.service(path_prefix="/v1")
@@ -67,9 +69,9 @@ def iris() -> Iterator[None]:
 def peers() -> Iterator[dict[str, Any]]:
     environ = {"BENTOML_DEPLOYMENT_IRIS_X6DEWA__LAB": f"{ADDRESS}/v1"}
     caller = service_of(Caller)
-    connected = connect_peers(caller, caller.dependencies, 10.0, environ)
-    yield connected
-    asyncio.run(close_peers(connected))
+    connected = connect_peers(caller, caller.dependencies, LIMITS, environ)
+    yield dict(connected.by_attribute)
+    asyncio.run(connected.close())
 
 
 @pytest.mark.parametrize("attribute", ["untyped", "typed", "named"])
@@ -82,7 +84,8 @@ def test_a_method_is_awaited_where_it_can_be(peers: dict[str, Any]) -> None:
         untyped, typed = peers["untyped"], peers["typed"]
         counted = [number async for number in untyped.count(3)]
         values = [await untyped.predict(values=[1]), await typed.later(2), await untyped.to_async.later(3)]
-        await close_peers(peers)
+        await close_external(untyped)
+        await close_external(typed)
         return [*values, counted]
 
     assert asyncio.run(call()) == [1, 2, 3, [0, 1, 2]]
@@ -115,10 +118,10 @@ def test_a_peer_that_is_not_there_does_not_keep_a_service_from_starting() -> Non
         iris = bentoml.depends(url="http://127.0.0.1:9")
 
     early = service_of(Early)
-    peers = connect_peers(early, early.dependencies, 1.0, {})
+    peers = connect_peers(early, early.dependencies, LIMITS, {})
 
     with pytest.raises(ServiceUnavailable):
-        peers["iris"].predict([1])
+        peers.by_attribute["iris"].predict([1])
 
 
 def test_threads_that_call_a_peer_which_is_not_there_do_not_wait_for_one_another() -> None:
@@ -155,4 +158,4 @@ def test_a_deployment_without_an_address_is_named_with_its_variable() -> None:
     with pytest.raises(
         BentoMLConfigException, match=r"BENTOML_DEPLOYMENT_IRIS_X6DEWA__LAB \(for `Caller\.named`\)"
     ):
-        connect_peers(caller, caller.dependencies, 1.0, {})
+        connect_peers(caller, caller.dependencies, LIMITS, {})

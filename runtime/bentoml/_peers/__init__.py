@@ -1,0 +1,1 @@
+"""Calls to peers: the other services of the graph, and those outside it."""
