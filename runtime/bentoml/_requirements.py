@@ -6,6 +6,7 @@ from typing import Final
 
 RUNTIME_REQUIREMENTS: Final = frozenset(
     {
+        "anyio",
         "fastapi",
         "httptools",
         "httpx",

@@ -12,7 +12,7 @@ from typing import Final
 
 from bentoml._deadline import TIMEOUT_HEADER
 from bentoml._peers.connection import Answer, Broken, Buffer, Connection, Late, NotSent
-from bentoml._peers.replicas import Address, Replica, Replicas
+from bentoml._peers.replicas import LONGEST_CONNECT_S, Address, Replica, Replicas
 from bentoml.exceptions import BentoMLConfigException, DeadlineExceeded, RemoteException, ServiceUnavailable
 
 _MOST_ATTEMPTS: Final = 4  # of a method that may be called again
@@ -165,7 +165,7 @@ class Channel:
         while True:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise self._late(request)
+                raise self._late(request, problem)
             try:
                 replica = await self._replicas.pick(tried, left_s)
             except TimeoutError:
@@ -181,9 +181,12 @@ class Channel:
                 self._replicas.eject(replica)
                 tried.append(replica)
                 problem = error
+                if isinstance(error, TimeoutError) and left_s <= LONGEST_CONNECT_S:
+                    raise self._late(request, problem) from None
 
-    def _late(self, request: Request) -> DeadlineExceeded:
-        return DeadlineExceeded(f"{self.where} did not answer {request.path} in time")
+    def _late(self, request: Request, problem: OSError | None = None) -> DeadlineExceeded:
+        why = f": {_words(problem)}" if problem is not None else ""
+        return DeadlineExceeded(f"{self.where} did not answer {request.path} in time{why}")
 
     def _broken(self, request: Request, error: Exception | None) -> RemoteException:
         return RemoteException(f"{self.where} ended the connection during {request.path}: {error}")

@@ -22,7 +22,9 @@ from bentoml._peers.connection import LONGEST_IDLE_S, Connection
 
 log = logging.getLogger("bentoml")
 
-_CONNECT_S: Final = 3.0
+LONGEST_CONNECT_S: Final = 3.0
+"""What a connection may take to be made, where its caller does not give up before."""
+
 _RESOLVE_EVERY_S: Final = 2.0
 _FIRST_PROBE_S: Final = 0.05
 _LAST_PROBE_S: Final = 5.0
@@ -134,7 +136,7 @@ class Replica:
         Raises:
             OSError: it cannot be reached; nothing was sent. A `TimeoutError` is one.
         """
-        limit_s = min(timeout_s, _CONNECT_S)
+        limit_s = min(timeout_s, LONGEST_CONNECT_S)
         family = socket.AF_INET6 if ":" in self.ip else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -244,7 +246,7 @@ class Replicas:
         while not replica.is_gone:
             await asyncio.sleep(delay_s)
             try:
-                connection = await replica.connect(_CONNECT_S)
+                connection = await replica.connect(LONGEST_CONNECT_S)
             except OSError:
                 delay_s = min(2 * delay_s, _LAST_PROBE_S)
             else:

@@ -1,0 +1,2 @@
+class Rare(Exception):
+    pass
