@@ -101,7 +101,7 @@ class Cors(_Model):
     access_control_allow_origins: Texts = ()
     access_control_allow_origin_regex: Expression | None = None
     access_control_allow_credentials: bool = False
-    access_control_allow_methods: Texts = ("GET",)
+    access_control_allow_methods: Texts = ("GET", "POST", "PUT")  # as endpoints and tasks are called
     access_control_allow_headers: Texts = ()
     access_control_max_age: Annotated[int, Field(ge=0), Number] = 600
     access_control_expose_headers: Texts = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import mmap
 import os
 import sys
@@ -44,6 +45,11 @@ class Board:
             Path(path).unlink()
         os.truncate(descriptor, 3 * workers * _NUMBER)
         return cls(descriptor, workers)
+
+    def least_elsewhere(self, index: int) -> float:
+        """Calls that run in whichever other worker runs fewest; without another, no number is less."""
+        others = [calls for other, calls in enumerate(self.calls) if other != index and self._beats[other]]
+        return min(others, default=math.inf)
 
     def beat(self, index: int) -> None:
         """Show that the worker's loop runs."""

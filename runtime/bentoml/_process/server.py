@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bentoml._config import ServiceConfig
+from bentoml._process.acceptor import Acceptor
 from bentoml._process.overdue import OverdueHeads
 from bentoml._process.task import END_S
 from bentoml._process.transport import JoiningTransport
@@ -112,6 +113,7 @@ class WorkerServer(uvicorn.Server):
         beat: called about every second while the loop runs.
         grace_s: how long it may take from `drain` on, until the application has ended too.
         largest_frame: bytes of a frame that is received as a whole; 0 where no peer sends any.
+        least_elsewhere: calls that run in the one of the other workers which runs fewest.
 
     Raises:
         BentoMLConfigException: a file of `ssl` cannot be used.
@@ -125,6 +127,7 @@ class WorkerServer(uvicorn.Server):
         grace_s: float,
         *,
         largest_frame: int = 0,
+        least_elsewhere: Callable[[], float] = lambda: math.inf,
     ) -> None:
         super().__init__(
             _Config(
@@ -148,6 +151,7 @@ class WorkerServer(uvicorn.Server):
         except (OSError, ssl.SSLError) as error:
             raise BentoMLConfigException(f"`ssl`: {config.ssl.certfile}: {error}") from error
         self._beat = beat
+        self._least_elsewhere = least_elsewhere
         self._requests_s = max(0.0, grace_s - END_S)
         self._finish_at = math.inf
         self._overdue = OverdueHeads()
@@ -188,9 +192,25 @@ class WorkerServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.lifespan.state.update(self._state)
         await self.on_tick(0)  # so that the first response has a date too
-        await super().startup(sockets)
+        [port] = sockets or []
+        port.listen(self.config.backlog)
+        self._acceptor = Acceptor(port, self._new_protocol, self._has_more_to_do, self.config.ssl)
+        self.servers = [cast("asyncio.Server", self._acceptor)]
+        self.started = True
         self._pulse = asyncio.create_task(self._keep_pulse())
         self._on_ready()
+
+    def _new_protocol(self) -> asyncio.Protocol:
+        return _Protocol(self.config, self.server_state, self.lifespan.state)
+
+    def _has_more_to_do(self) -> bool:
+        """Whether another worker runs fewer calls than there are here, with those that are yet to come."""
+        return self._least_elsewhere() < self._unanswered() + self._acceptor.beginning
+
+    def _unanswered(self) -> int:
+        """Connections whose request is not answered, or has not come."""
+        cycles = (getattr(connection, "cycle", None) for connection in self.server_state.connections)
+        return sum(cycle is None or not cycle.response_complete for cycle in cycles)
 
     async def main_loop(self) -> None:
         await self._has_drained.wait()

@@ -12,6 +12,9 @@ from bentoml._trace import Headers
 SMALL: Final = 64 * 1024
 """Bytes of a body that is not worth it."""
 
+AT_ONCE: Final = 16 * 2**20
+"""Bytes of memory that are taken for what a head announces; more is taken as it comes."""
+
 _FRAME: Final = codec.MEDIA_TYPE.encode()
 _MOST_DIGITS: Final = 15
 
@@ -20,24 +23,28 @@ class WholeBody:
     """The body of one request.
 
     A frame is of no use before all of it is there, so nobody is woken for its pieces, and they are neither
-    gathered nor copied again.
+    gathered nor copied again, but where memory for more than `AT_ONCE` bytes has to be taken.
     """
 
     def __init__(self, cycle: RequestResponseCycle, length: int) -> None:
         self._cycle = cycle
-        self._buffer = bytearray(length)
+        self._length = length
+        self._buffer = bytearray(min(length, AT_ONCE))
         self._filled = 0
 
     @property
     def is_complete(self) -> bool:
-        return self._filled == len(self._buffer)
+        return self._filled == self._length
 
     def receive(self, data: bytes) -> bytes:
         """Take what belongs to the body; return what stands behind it."""
-        taken = min(len(data), len(self._buffer) - self._filled)
+        taken = min(len(data), self._length - self._filled)
+        end = self._filled + taken
         if not self._cycle.response_complete:  # one that was refused is received, and not kept
-            self._buffer[self._filled : self._filled + taken] = data if taken == len(data) else data[:taken]
-        self._filled += taken
+            if end > len(self._buffer):
+                self._buffer.extend(bytes(min(self._length, 2 * end) - len(self._buffer)))
+            self._buffer[self._filled : end] = data if taken == len(data) else data[:taken]
+        self._filled = end
         if self.is_complete:
             self._cycle.body = self._buffer
             self._cycle.more_body = False
@@ -61,6 +68,8 @@ class WholeBody:
 
 def whole_body(cycle: RequestResponseCycle, headers: Headers, largest: int) -> WholeBody | None:
     """What receives the body of a request, where it is a frame that is large, and not larger than may be."""
+    if cycle.waiting_for_100_continue:
+        return None  # who reads it in pieces tells the client to go on
     length = 0
     for name, value in headers:
         if name == b"content-length" and value.isdigit() and len(value) <= _MOST_DIGITS:

@@ -100,6 +100,7 @@ def _run(task: WorkerTask, line: WorkerEnd, descriptors: Descriptors) -> None:
         beat=partial(board.beat, task.index),
         grace_s=task.grace_s,
         largest_frame=app.largest_frame,
+        least_elsewhere=partial(board.least_elsewhere, task.index),
     )
     line.report("imported")
     if line.may_begin.result():

@@ -205,7 +205,8 @@ def with_context(reply: Reply | Response, response: ResponseContext, *, is_own: 
             raise ValueError(f"the header {name.decode('latin-1')!r} holds a line break: {value!r}")
     if isinstance(reply, Response):
         named = {name for name, _ in headers}
-        reply.raw_headers = [item for item in reply.raw_headers if item[0] not in named] + headers + cookies
+        kept = [item for item in reply.raw_headers if item[0] not in named]
+        reply.raw_headers[:] = kept + headers + cookies  # the same list: a file adds its length to it later
     else:
         for name, value in headers:
             if name == b"content-type":

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from bentoml._config import load_config
 from bentoml._environment import DEPENDENTS
 from bentoml._process.lifespan import lifespan
 from bentoml._process.server import WorkerServer
-from bentoml._process.whole_body import SMALL
+from bentoml._process.whole_body import AT_ONCE, SMALL, WholeBody
 from bentoml._serving.application import Replica, create_app
 
 ARRAY = np.arange(SMALL, dtype=np.float32)  # four times as many bytes
@@ -161,3 +164,45 @@ def test_a_large_body_that_is_no_frame_is_read_as_ever() -> None:
             assert (await answer(reader))[0] == 200
 
     run(test)
+
+
+def test_a_client_that_asks_first_is_told_to_go_on_with_a_large_frame() -> None:
+    async def test() -> None:
+        async with serving() as connect:
+            reader, writer = await connect()
+            writer.write(head(len(FRAME)).removesuffix(b"\r\n") + b"expect: 100-continue\r\n\r\n")
+            go_on = await reader.readuntil(b"\r\n\r\n")
+            writer.write(FRAME)
+
+            assert go_on.startswith(b"HTTP/1.1 100 ")
+            assert is_right((await answer(reader))[1])
+
+    run(test)
+
+
+def nobodys_cycle() -> Any:
+    """What a server keeps of one request, as far as a body's receiver looks at it."""
+    return SimpleNamespace(response_complete=False, disconnected=False, message_event=asyncio.Event())
+
+
+def test_memory_is_taken_as_a_frame_comes_and_not_as_it_is_announced() -> None:
+    tracemalloc.start()
+    try:
+        body = WholeBody(nobodys_cycle(), 2**30)
+        body.receive(bytes(SMALL))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 2 * AT_ONCE
+
+
+def test_a_frame_for_which_memory_is_taken_more_than_once_is_whole() -> None:
+    sent = np.arange(AT_ONCE, dtype=np.uint32).tobytes() + b"end"
+    pieces = [sent[at : at + AT_ONCE - 1] for at in range(0, len(sent), AT_ONCE - 1)]
+    body = WholeBody(nobodys_cycle(), len(sent))
+
+    behind = [body.receive(piece + b"next" * (piece is pieces[-1])) for piece in pieces]
+
+    assert bytes(asyncio.run(body.read()) or b"") == sent
+    assert behind[-1] == b"next"

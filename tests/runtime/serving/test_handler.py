@@ -404,6 +404,16 @@ def test_a_file_has_the_status_and_type_that_its_method_says() -> None:
     assert [value for name, value in start["headers"] if name == b"content-type"] == [b"video/mp4"]
 
 
+def test_a_file_has_its_length_also_where_its_method_says_more_of_it() -> None:
+    async def scenario(app: Application) -> Message:
+        client = Client(app, "/created")
+        start = await client.message()
+        await client.answered
+        return start
+
+    assert dict(served(Odd, scenario)["headers"])[b"content-length"] == b"1"
+
+
 def test_a_file_that_was_answered_is_no_failure_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     assert answer(Odd, "/created")[0] == 201
 

@@ -184,8 +184,21 @@ def test_middleware_stands_around_everything(call: Call) -> None:
 
 def test_other_origins_are_let_in_where_asked_for(call: Call) -> None:
     cors = {"enabled": True, "access_control_allow_origins": "https://example.com"}
-    headers = {"origin": "https://example.com", "access-control-request-method": "POST"}
+    headers = {"origin": "https://example.com"}
 
     response = call(Leaf, "/double", json={"x": 1}, headers=headers, config={"http": {"cors": cors}})
 
     assert response.headers["access-control-allow-origin"] == "https://example.com"
+
+
+def test_a_browser_that_asks_before_it_calls_an_endpoint_is_let_in(call: Call) -> None:
+    cors = {"enabled": True, "access_control_allow_origins": "https://example.com"}
+    headers = {
+        "origin": "https://example.com",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type",
+    }
+
+    response = call(Leaf, "/double", method="OPTIONS", headers=headers, config={"http": {"cors": cors}})
+
+    assert response.status_code == 200
