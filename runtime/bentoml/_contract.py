@@ -1,9 +1,7 @@
 """An endpoint's contract: what it takes and returns, in a form that two versions of a project can compare.
 
 During a rolling update a caller's image and its peer's hold different versions of one class. Where their
-contracts have one hash, nothing is compared. Annotations are therefore read *as they are written*, in the
-source of the endpoint's module: as objects they would depend on what is installed, for `npt.ArrayLike` is
-one thing with one NumPy, another with the next, and a placeholder with none.
+contracts have one hash, nothing is compared; annotations are therefore read as they are written.
 
 What is called breaking surely is: text for a number, an argument that the peer has no more. A name of which
 nothing is known (a `NewType`, a class that one side does not see) fits anything, and so does what depends on
@@ -12,24 +10,29 @@ values (a `Literal`, a validator, the range of an integer): the peer checks ever
 
 from __future__ import annotations
 
-import ast
-import dataclasses
 import hashlib
 import inspect
 import json
 import sys
-import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import zip_longest
-from pathlib import Path
-from types import EllipsisType, ModuleType, UnionType
 from typing import Any, Final, Literal
 
-from bentoml._context import Context
+from bentoml._annotations import (
+    ANY,
+    DOTS,
+    MAX_DEPTH,
+    NONE,
+    Field,
+    Home,
+    Reader,
+    Type,
+    call_signature,
+    home_of,
+)
 from bentoml._endpoint import Endpoint
-from bentoml._placeholder import Placeholder
 from bentoml.exceptions import BadInput
 
 MAX_SIZE: Final = 8192
@@ -38,9 +41,10 @@ MAX_SIZE: Final = 8192
 Kind = Literal["root", "positional", "keyword", "args", "kwargs"]
 
 _FORMAT: Final = 1
-_MAX_DEPTH: Final = 8  # of types in types; what is deeper is `Any`
-_MAX_RECORDS: Final = 64
 _REST: Final = "*args"
+_ITERATORS: Final = (
+    "Iterator", "Iterable", "Generator", "AsyncIterator", "AsyncIterable", "AsyncGenerator"
+)  # fmt: skip
 _KINDS: Final[Mapping[Any, Kind]] = {
     inspect.Parameter.POSITIONAL_ONLY: "root",
     inspect.Parameter.POSITIONAL_OR_KEYWORD: "positional",
@@ -48,30 +52,6 @@ _KINDS: Final[Mapping[Any, Kind]] = {
     inspect.Parameter.VAR_POSITIONAL: "args",
     inspect.Parameter.VAR_KEYWORD: "kwargs",
 }
-
-
-@dataclass(frozen=True)
-class Type:
-    """What an annotation says, however it is spelled: `t.Optional[np.ndarray]` is `None | ndarray`."""
-
-    name: str
-    arguments: tuple[Type, ...] = ()
-
-    def __str__(self) -> str:
-        inside = [str(argument) for argument in self.arguments]
-        if self.name == "|":
-            return " | ".join(inside)
-        return f"{self.name}[{', '.join(inside)}]" if inside else self.name
-
-    @property
-    def members(self) -> tuple[Type, ...]:
-        """The members of a union; of any other type, itself."""
-        return self.arguments if self.name == "|" else (self,)
-
-
-ANY: Final = Type("Any")
-_NONE: Final = Type("None")
-_DOTS: Final = Type("...")
 
 
 @dataclass(frozen=True)
@@ -192,7 +172,7 @@ def _read_name(data: object) -> str:
 
 
 def _read_type(data: object, depth: int = 0) -> Type:
-    if depth > 2 * _MAX_DEPTH + 1:  # a union and its members are two levels
+    if depth > 2 * MAX_DEPTH + 1:  # a union and its members are two levels
         raise BadInput("a contract with types that are nested too deeply")
     match data:
         case str(name):
@@ -262,18 +242,48 @@ class Changes:
 
 def contract_of(endpoint: Endpoint) -> Contract:
     """The contract of an endpoint of this process's version of a service."""
-    reader, home = _Reader(), _home_of(endpoint.func)
-    signature = _signature_of(endpoint.func, home)
+    reader, home = Reader(), home_of(endpoint.func)
+    signature = call_signature(endpoint.func)
     spec = endpoint.output_spec  # perhaps a placeholder, which is neither true nor false
     result = reader.read(signature.return_annotation if spec is None else spec, home)
     if endpoint.is_stream:
         result = result.arguments[0] if result.name in _ITERATORS and result.arguments else ANY
     parameters = _parameters_of(endpoint, signature, reader, home)
-    whole = Contract(parameters, result, endpoint.is_stream, reader.records())
+    records = {name: _passed_by_name(fields) for name, fields in reader.records().items()}
+    whole = Contract(parameters, result, endpoint.is_stream, records)
     # What no peer would read is left out, the finest things first.
     plain = replace(whole, records={})
     untyped = replace(plain, parameters=tuple(replace(one, type=ANY) for one in parameters), result=ANY)
     return next((one for one in (whole, plain) if len(one.text()) <= MAX_SIZE), untyped)
+
+
+def _parameters_of(
+    endpoint: Endpoint, signature: inspect.Signature, reader: Reader, home: Home
+) -> tuple[Parameter, ...]:
+    if isinstance(endpoint.input_spec, Mapping):
+        hints = endpoint.input_spec.items()
+        return tuple(Parameter(str(name), "keyword", reader.read(hint, home), True) for name, hint in hints)
+    if endpoint.input_spec is not None:
+        # Of a model that is not part of this process any field may be passed.
+        fields = reader.fields(endpoint.input_spec)
+        return _passed_by_name(fields) if fields else (Parameter("fields", "kwargs", ANY, False),)
+    return tuple(
+        Parameter(one.name, _KINDS[one.kind], reader.read(one.annotation, home), _is_required(one))
+        for one in signature.parameters.values()
+    )
+
+
+def _passed_by_name(fields: Iterable[Field]) -> tuple[Parameter, ...]:
+    return tuple(Parameter(one.name, "keyword", one.type, one.is_required) for one in fields)
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+        return False
+    pydantic: Any = sys.modules.get("pydantic.fields")
+    if pydantic is not None and isinstance(parameter.default, pydantic.FieldInfo):
+        return bool(parameter.default.is_required())
+    return parameter.default is inspect.Parameter.empty
 
 
 def changes(mine: Contract, theirs: Contract) -> Changes:
@@ -310,7 +320,7 @@ def _changed_result(mine: Contract, theirs: Contract) -> Iterator[str]:
     if mine.is_stream != theirs.is_stream:
         stream, value = ("there", "here") if theirs.is_stream else ("here", "there")
         yield f"the result is a stream {stream}, and one value {value}"
-    elif mine.result != _NONE:  # else nobody looks at what comes
+    elif mine.result != NONE:  # else nobody looks at what comes
         yield from _Flow(theirs, mine, is_call=False).differences((), theirs.result, mine.result)
 
 
@@ -423,338 +433,8 @@ def _aligned(sent: Type, wanted: Type) -> list[tuple[Type, Type]] | None:
     if _is_fixed(sent) and _is_fixed(wanted):
         is_as_long = len(sent.arguments) == len(wanted.arguments)
         return list(zip(sent.arguments, wanted.arguments, strict=True)) if is_as_long else None
-    return [(one, other) for one in sent.arguments for other in wanted.arguments if _DOTS not in (one, other)]
+    return [(one, other) for one in sent.arguments for other in wanted.arguments if DOTS not in (one, other)]
 
 
 def _is_fixed(type_: Type) -> bool:
-    return type_.name == "tuple" and _DOTS not in type_.arguments
-
-
-_ITERATORS: Final = (
-    "Iterator", "Iterable", "Generator", "AsyncIterator", "AsyncIterable", "AsyncGenerator"
-)  # fmt: skip
-_SAME: Final[Mapping[str, str]] = {
-    "List": "list",
-    "Dict": "dict",
-    "Tuple": "tuple",
-    "Set": "set",
-    "FrozenSet": "frozenset",
-    "Deque": "deque",
-    "DefaultDict": "defaultdict",
-    "Type": "type",
-    "NoneType": "None",
-    "object": "Any",
-}
-_QUALIFIERS: Final = ("Annotated", "Final", "ClassVar", "Required", "NotRequired", "ReadOnly")
-_SPELLED: Final = (ast.Name, ast.Attribute, ast.Subscript, ast.BinOp)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What the text of a module says of its annotations.
-
-    Attributes:
-        annotations: of each function and class, by qualified name: its parameters or fields. A function's
-            result is its `return`.
-        imported: names that `from x import a as b` brings, with those that they have there.
-        aliases: names that stand for another type.
-    """
-
-    annotations: dict[str, dict[str, ast.expr]] = field(default_factory=dict)
-    imported: dict[str, str] = field(default_factory=dict)
-    aliases: dict[str, ast.expr] = field(default_factory=dict)
-
-    def collect(self, body: Iterable[ast.AST], scope: str = "") -> None:
-        for node in body:
-            match node:
-                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                    self.annotations[scope + name] = _annotations_of(node)
-                    self.collect(node.body, f"{scope}{name}.<locals>.")
-                case ast.ClassDef(name=name):
-                    self.annotations[scope + name] = {
-                        one.target.id: one.annotation
-                        for one in node.body
-                        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
-                    }
-                    self.collect(node.body, f"{scope}{name}.")
-                case ast.ImportFrom(names=names) if not scope:
-                    self.imported.update((name.asname, name.name) for name in names if name.asname)
-                case ast.Assign(targets=[ast.Name(id=name)], value=ast.expr() as value) if not scope:
-                    self._alias(name, value)
-                case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if not scope:
-                    self._alias(name, value)
-                case ast.If() | ast.Try() | ast.With() | ast.ExceptHandler():
-                    self.collect(ast.iter_child_nodes(node), scope)
-
-    def _alias(self, name: str, value: ast.expr) -> None:
-        if isinstance(value, _SPELLED):
-            self.aliases[name] = value
-
-
-def _annotations_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, ast.expr]:
-    arguments = function.args
-    named = (
-        *arguments.posonlyargs,
-        *arguments.args,
-        *arguments.kwonlyargs,
-        arguments.vararg,
-        arguments.kwarg,
-    )
-    found = {one.arg: one.annotation for one in named if one is not None and one.annotation is not None}
-    return found if function.returns is None else found | {"return": function.returns}
-
-
-@dataclass(frozen=True)
-class _Home:
-    """A module in which annotations stand: its text, and what its names are in this process."""
-
-    source: _Source = field(default_factory=_Source)
-    names: Mapping[str, object] = field(default_factory=dict)
-
-    def find(self, name: ast.expr) -> object:
-        """What a name, dotted or not, is here; None where that is not known. No module is loaded for it."""
-        match name:
-            case ast.Name(id=own):
-                return self.names.get(own)
-            case ast.Attribute(value=owner, attr=attribute):
-                found = self.find(owner)
-                return vars(found).get(attribute) if isinstance(found, ModuleType | type) else None
-        return None
-
-
-def _home_of(thing: Any) -> _Home:
-    module = sys.modules.get(thing.__module__)
-    if module is None:
-        return _Home()
-    try:
-        file = Path(module.__file__ or "")
-        source = _source(file, file.stat().st_mtime_ns)
-    except (AttributeError, OSError, SyntaxError, ValueError):
-        source = _Source()  # made at run time, or not of Python's text: the annotations' objects have to do
-    return _Home(source, vars(module))
-
-
-@lru_cache(maxsize=32)
-def _source(file: Path, _modified_ns: int) -> _Source:
-    source = _Source()
-    source.collect(ast.parse(file.read_bytes(), str(file)).body)
-    return source
-
-
-def _is_of_project(kind: type) -> bool:
-    top = kind.__module__.partition(".")[0]
-    if top == "bentoml" or top in sys.stdlib_module_names:
-        return False
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None) or "site-packages"
-    return "site-packages" not in file and "dist-packages" not in file
-
-
-def _signature_of(func: Callable[..., Any], home: _Home) -> inspect.Signature:
-    """The function's signature with the annotations as they are written, where the text is there."""
-    written = home.source.annotations.get(func.__qualname__, {})
-    signature = inspect.signature(func)
-    parameters = [
-        parameter.replace(annotation=written.get(parameter.name, parameter.annotation))
-        for parameter in signature.parameters.values()
-    ]
-    result = written.get("return", signature.return_annotation)
-    return signature.replace(parameters=parameters, return_annotation=result)
-
-
-def _parameters_of(
-    endpoint: Endpoint, signature: inspect.Signature, reader: _Reader, home: _Home
-) -> tuple[Parameter, ...]:
-    if isinstance(endpoint.input_spec, Mapping):
-        hints = endpoint.input_spec.items()
-        return tuple(Parameter(str(name), "keyword", reader.read(hint, home), True) for name, hint in hints)
-    if endpoint.input_spec is not None:
-        # Of a model that is not part of this process any field may be passed.
-        return reader.fields(endpoint.input_spec) or (Parameter("fields", "kwargs", ANY, False),)
-    beside_the_instance = list(signature.parameters.values())[1:]
-    return tuple(
-        Parameter(one.name, _KINDS[one.kind], reader.read(one.annotation, home), _is_required(one))
-        for one in beside_the_instance
-        if not _is_context(one, home)
-    )
-
-
-def _is_context(parameter: inspect.Parameter, home: _Home) -> bool:
-    annotation = parameter.annotation
-    if annotation is inspect.Parameter.empty:
-        return parameter.name in ("ctx", "context")
-    if isinstance(annotation, str):
-        annotation = _expression(annotation)
-    found = home.find(annotation) if isinstance(annotation, ast.expr) else annotation
-    # `bentoml.Context` cannot be found before it was used: the package brings it on demand.
-    return found is Context or (found is None and _last_name(annotation) == "Context")
-
-
-def _is_required(parameter: inspect.Parameter) -> bool:
-    if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
-        return False
-    pydantic: Any = sys.modules.get("pydantic.fields")
-    if pydantic is not None and isinstance(parameter.default, pydantic.FieldInfo):
-        return bool(parameter.default.is_required())
-    return parameter.default is inspect.Parameter.empty
-
-
-class _Reader:
-    """Reads the annotations of one endpoint, and those of the classes that they name."""
-
-    def __init__(self) -> None:
-        self._classes: dict[str, type] = {}
-        self._ambiguous: set[str] = set()
-
-    def read(self, annotation: object, home: _Home, depth: int = 0) -> Type:
-        """The type that an annotation says: an expression, its text, or an object."""
-        if depth > _MAX_DEPTH or annotation is inspect.Signature.empty:
-            return ANY
-        match annotation:
-            case str(text) | ast.Constant(value=str(text)) | typing.ForwardRef(__forward_arg__=text):
-                return self.read(_expression(text), home, depth + 1)
-            case None | ast.Constant(value=None):
-                return _NONE
-            case EllipsisType() | ast.Constant(value=EllipsisType()):
-                return _DOTS
-            case ast.Name(id=name) if name in home.source.aliases:
-                return self.read(home.source.aliases[name], home, depth + 1)
-            case ast.Name(id=name):
-                return self._named(home.source.imported.get(name, name), home.find(annotation))
-            case ast.Attribute(attr=name):
-                return self._named(name, home.find(annotation))
-            case ast.Subscript(value=ast.Name(id=name) | ast.Attribute(attr=name), slice=inside):
-                arguments = inside.elts if isinstance(inside, ast.Tuple) else [inside]
-                return self._generic(home.source.imported.get(name, name), arguments, home, depth + 1)
-            case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-                return _union(self.read(one, home, depth) for one in (left, right))
-            case ast.AST():
-                return ANY
-        return self._of_object(annotation, home, depth)
-
-    def _of_object(self, annotation: Any, home: _Home, depth: int) -> Type:
-        if isinstance(annotation, Placeholder):
-            return ANY  # of `Image | None` it keeps the first name alone
-        origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-        named = annotation if origin is None else origin
-        name = getattr(named, "__name__", None) or getattr(named, "_name", None) or "Any"
-        if named is typing.Union or named is UnionType:
-            name = "Union"
-        if arguments:
-            return self._generic(name, arguments, home, depth + 1)
-        return self._named(name, annotation)
-
-    def _named(self, name: str, found: object) -> Type:
-        if not name.isidentifier():
-            return ANY
-        if (
-            isinstance(found, type)
-            and _is_of_project(found)
-            and self._classes.setdefault(name, found) is not found
-        ):
-            self._ambiguous.add(name)
-        return Type(_SAME.get(name, name))
-
-    def _generic(self, name: str, arguments: Sequence[object], home: _Home, depth: int) -> Type:
-        name = _SAME.get(name, name)
-        if name in _QUALIFIERS:
-            return self.read(arguments[0], home, depth)
-        if name == "Literal":
-            return _union(map(_type_of_literal, arguments))
-        types = [self.read(argument, home, depth) for argument in arguments]
-        if name in ("Optional", "Union"):
-            return _union([*types, *([_NONE] if name == "Optional" else [])])
-        if name == "dtype":
-            return types[0]
-        if name in ("ndarray", "NDArray"):
-            return Type("ndarray", (ANY, types[-1]))  # a shape is checked with the values
-        return Type(name, tuple(types))
-
-    def records(self) -> dict[str, tuple[Parameter, ...]]:
-        """The fields of the classes that were named, and of those that their fields name."""
-        found: dict[str, tuple[Parameter, ...]] = {}
-        read: set[str] = set()
-        while unread := self._classes.keys() - read:
-            name = min(unread)
-            read.add(name)
-            fields = self.fields(self._classes[name])
-            if fields is not None and len(found) < _MAX_RECORDS:
-                found[name] = fields
-        return {name: fields for name, fields in found.items() if name not in self._ambiguous}
-
-    def fields(self, kind: object) -> tuple[Parameter, ...] | None:
-        """The fields of a model, dataclass or TypedDict; None of any other class."""
-        if not isinstance(kind, type) or (fields := _fields_of(kind)) is None:
-            return None
-        written: dict[str, tuple[object, _Home]] = {}
-        for base in filter(_is_of_project, reversed(kind.__mro__)):
-            home = _home_of(base)
-            annotations = home.source.annotations.get(base.__qualname__, {})
-            written.update((name, (annotation, home)) for name, annotation in annotations.items())
-        found = []
-        for one in fields:
-            annotation, home = written.get(one.attribute, (one.annotation, _home_of(kind)))
-            # Python's own list of required keys takes `NotRequired` that stands in a string for required.
-            is_required = one.is_required and _last_name(getattr(annotation, "value", None)) != "NotRequired"
-            found.append(Parameter(one.name, "keyword", self.read(annotation, home), is_required))
-        return tuple(found)
-
-
-@dataclass(frozen=True)
-class _Field:
-    attribute: str
-    name: str
-    annotation: object
-    is_required: bool
-
-
-def _fields_of(kind: Any) -> list[_Field] | None:
-    pydantic: Any = sys.modules.get("pydantic")
-    if pydantic is not None and issubclass(kind, pydantic.BaseModel):
-        if issubclass(kind, pydantic.RootModel):
-            return None  # it travels as the value it holds
-        return [
-            _Field(name, _wire_name(name, info.validation_alias), info.annotation, info.is_required())
-            for name, info in kind.model_fields.items()
-        ]
-    if dataclasses.is_dataclass(kind):
-        return [
-            _Field(one.name, one.name, one.type, one.default is one.default_factory is dataclasses.MISSING)
-            for one in dataclasses.fields(kind)
-            if one.init
-        ]
-    if hasattr(kind, "__required_keys__"):
-        required = kind.__required_keys__
-        return [_Field(name, name, hint, name in required) for name, hint in kind.__annotations__.items()]
-    return None
-
-
-def _wire_name(name: str, alias: object) -> str:
-    return alias if isinstance(alias, str) and alias.isprintable() and "`" not in alias else name
-
-
-def _last_name(expression: object) -> str | None:
-    match expression:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-    return None
-
-
-def _expression(text: str) -> object:
-    try:
-        return ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
-        return Any
-
-
-def _union(types: Iterable[Type]) -> Type:
-    members = sorted({member for one in types for member in one.members}, key=str)
-    return members[0] if len(members) == 1 else Type("|", tuple(members))
-
-
-def _type_of_literal(value: object) -> Type:
-    if isinstance(value, ast.Constant):
-        value = value.value
-    if isinstance(value, ast.UnaryOp):  # a number below zero
-        return Type("int")
-    is_plain = value is None or isinstance(value, str | bytes | bool | int)
-    return Type(_SAME.get(type(value).__name__, type(value).__name__)) if is_plain else ANY
+    return type_.name == "tuple" and DOTS not in type_.arguments

@@ -16,7 +16,8 @@ from pydantic import BaseModel, Field
 from typing_extensions import NotRequired, TypedDict
 
 import bentoml
-from bentoml._contract import MAX_SIZE, Changes, Contract, Parameter, Type, changes, contract_of
+from bentoml._annotations import Type
+from bentoml._contract import MAX_SIZE, Changes, Contract, Parameter, changes, contract_of
 from bentoml._placeholder import Placeholder
 from bentoml.exceptions import BadInput
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -32,6 +33,17 @@ class BlockingLoop:
             future.cancel()
             raise
 
+    def close_soon(self, generator: AsyncGenerator[Any, None]) -> None:
+        """Close a generator that began on the loop, and do not wait for that.
+
+        Who asks may be the garbage collector, in any thread: in that of the loop, which would wait for
+        itself, or in one that holds the lock.
+        """
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # it has ended meanwhile, and closed all that began on it
+                loop.call_soon_threadsafe(_close, generator)
+
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = _new_loop()
@@ -56,6 +68,10 @@ class BlockingLoop:
         thread.join()
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+
+
+def _close(generator: AsyncGenerator[Any, None]) -> None:
+    asyncio.ensure_future(generator.aclose())  # noqa: RUF006  # it waits for nothing
 
 
 async def _cancel_all() -> None:

@@ -60,7 +60,7 @@ def connect_peers(
         limits: how long callers wait, where their own callers wait longer.
 
     Raises:
-        BentoMLConfigException: names every variable that holds no address.
+        BentoMLConfigException: names every variable that holds no address, or one that holds what it may not.
     """
     blocking = BlockingLoop()
     clients: dict[tuple[tuple[str, ...], str | None], AnyPeer] = {}
@@ -72,6 +72,11 @@ def connect_peers(
         if not addresses:
             missing.append(f"{variable} (for `{where}`)")
             continue
+        if dependency.edge.is_external and len(addresses) > 1:
+            raise BentoMLConfigException(
+                f"{variable or f'`{where}`'}: {len(addresses)} base URLs, expected one; what is outside the "
+                "graph balances its calls itself"
+            )
         # One address may be known by a class in one place and by none in another.
         key = addresses, dependency.on.name if dependency.on is not None else None
         if key not in clients:

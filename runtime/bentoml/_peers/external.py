@@ -7,7 +7,8 @@ first call: a service starts whether or not such a peer is there.
 from __future__ import annotations
 
 import asyncio
-from functools import cached_property
+import weakref
+from collections.abc import MutableMapping
 from typing import Any
 
 from bentoml._client.http import AsyncHTTPClient, SyncHTTPClient
@@ -30,10 +31,18 @@ class ExternalPeer:
         self._address = address
         self._service = service
         self._timeout_s = timeout_s
+        # Connections belong to the loop that made them, and an endpoint may run one of its own.
+        self._by_loop: MutableMapping[object, AsyncHTTPClient] = weakref.WeakKeyDictionary()
 
-    @cached_property
+    @property
     def to_async(self) -> AsyncHTTPClient:
-        return AsyncHTTPClient(self._address, timeout=self._timeout_s, server_ready_timeout=0)
+        loop = _running_loop()
+        client = None if loop is None else self._by_loop.get(loop)
+        if client is None:
+            client = AsyncHTTPClient(self._address, timeout=self._timeout_s, server_ready_timeout=0)
+            if loop is not None:
+                self._by_loop[loop] = client
+        return client
 
     @property
     def to_sync(self) -> SyncHTTPClient:
@@ -77,26 +86,27 @@ class _EitherMethod:
 
     def __getattr__(self, name: str) -> Any:
         """What a task has besides, such as `submit`."""
+        if name.startswith("__"):
+            raise AttributeError(name)  # what `inspect` looks for is not worth a question to the peer
         return getattr(self._method(), name)
 
     def _method(self) -> Any:
-        if self._is_blocking or not _on_a_loop():
+        if self._is_blocking or _running_loop() is None:
             return getattr(self._peer.to_sync, self._name)
         return getattr(self._peer.to_async, self._name)
 
 
-def _on_a_loop() -> bool:
+def _running_loop() -> asyncio.AbstractEventLoop | None:
     try:
-        asyncio.get_running_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
-        return False
-    return True
+        return None
 
 
 async def close_external(peer: ExternalPeer) -> None:
     """Close the connections to a peer. Not a method of its own, since an endpoint may have any name."""
-    made = vars(peer)
-    if "to_async" in made:
-        await peer.to_async.close()
-    if "_sync" in made:
+    client = peer._by_loop.pop(asyncio.get_running_loop(), None)
+    if client is not None:
+        await client.close()
+    if "_sync" in vars(peer):
         peer.to_sync.close()

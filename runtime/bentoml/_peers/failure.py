@@ -24,6 +24,9 @@ def failure_in(status: int, headers: Mapping[bytes, bytes], body: bytes | bytear
         return RemoteException(f"{where}: its answer is no frame: {described}")
     if kind == _FRAME:
         return failure_of(body, where)
+    if status == 404 and bytes(body) == b"Not Found":
+        # The words of a router and of no endpoint: another service may be there, or another version.
+        return RemoteException(f"{where}: no such endpoint is served at that address")
     return exception_for(status, f"{where}: {error_words(bytes(body))}")
 
 
@@ -34,6 +37,10 @@ def failure_of(frame: bytes | bytearray, where: str) -> Exception:
             case {"status": int(status), "body": bytes(body)}:
                 return exception_for(status, f"{where}: {error_words(body)}")
             case data:
-                return codec.exception_from_data(data, origin=where)
+                failure = codec.exception_from_data(data, origin=where)
     except BadInput as error:
         return RemoteException(f"{where}: its failure cannot be read: {error}")
+    if "traceback" not in data:
+        # Nobody raised it, as when a limit of the peer's own is over: this hop would have no name.
+        failure.__dict__.setdefault("__notes__", []).append(f"In {where}")
+    return failure

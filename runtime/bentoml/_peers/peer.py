@@ -174,7 +174,7 @@ def _streams(remote: RemoteEndpoint, channels: _Channels, blocking: BlockingLoop
             while values := blocking.run(_next(pieces)):
                 yield from values
         finally:
-            blocking.run(pieces.aclose())
+            blocking.close_soon(pieces)
 
     return iterate, iterate_blocking
 

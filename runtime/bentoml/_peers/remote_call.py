@@ -83,7 +83,7 @@ class RemoteCall:
         stream = await self._opened(channel)
         try:
             if stream.status != 200 or stream.headers.get(b"content-type") != _STREAM:
-                body = await stream.read_all(self._remote.limits.answer_s)
+                body = await stream.read_all(deadline.remaining_s(self._remote.limits.answer_s))
                 self.check(stream.status)
                 raise failure_in(stream.status, stream.headers, body, self._remote.where)
             reader = ItemReader()
@@ -112,7 +112,7 @@ class RemoteCall:
             if stream.status != ANOTHER_CONTRACT:
                 break
             try:
-                body = await stream.read_all(self._remote.limits.answer_s)
+                body = await stream.read_all(deadline.remaining_s(self._remote.limits.answer_s))
             finally:
                 stream.close()
             self._adapt(body)

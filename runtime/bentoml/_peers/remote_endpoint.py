@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from bentoml import _deadline as deadline
 from bentoml import _trace as trace
 from bentoml import codec
+from bentoml._annotations import call_signature
 from bentoml._context import folder_for_files
 from bentoml._contract import Changes, Contract, changes, contract_of
 from bentoml._endpoint import Endpoint
@@ -71,18 +72,43 @@ class RemoteEndpoint:
         """
         path = f"{self._path}/{action}" if action else self._path
         headers = self._headers if not self._versions else self._headers_for(len(args), kwargs)
-        return self._request("POST", path, headers, codec.encode([list(args), kwargs]))
+        try:
+            body = codec.encode([list(args), kwargs])
+        except codec.EncodeError as error:
+            raise self._named_refusal(args, kwargs) or error from None
+        return self._request("POST", path, headers, body, is_idempotent=self.endpoint.idempotent)
+
+    def _named_refusal(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> codec.EncodeError | None:
+        """Why an argument cannot travel, with the argument; None where only all of them together cannot."""
+        by_position = ((f"argument {number}", value) for number, value in enumerate(args, 1))
+        by_name = ((f"argument `{name}`", value) for name, value in kwargs.items())
+        for argument, value in chain(by_position, by_name):
+            try:
+                codec.encode(value)
+            except codec.EncodeError as error:
+                return codec.EncodeError(f"{self.where}: {argument}: {error}")
+        return None
 
     def bare_request(self, verb: str, action: str) -> Request:
         """A request about something else than a call, without a body."""
-        return self._request(verb, f"{self._path}/{action}", b"", [])
+        # GET and PUT may be sent again whatever the method does (RFC 9110, 9.2.2).
+        is_idempotent = verb != "POST" or self.endpoint.idempotent
+        return self._request(verb, f"{self._path}/{action}", self._token, [], is_idempotent=is_idempotent)
 
-    def _request(self, verb: str, path: str, headers: bytes, body: Sequence[codec.Buffer]) -> Request:
+    def _request(
+        self,
+        verb: str,
+        path: str,
+        headers: bytes,
+        body: Sequence[codec.Buffer],
+        *,
+        is_idempotent: bool,
+    ) -> Request:
         context = trace.current.get()
         if context is not None:
             headers += context.outgoing_lines()
         timeout_s = deadline.remaining_s(self.limits.answer_s)
-        return Request(verb, path, headers, body, timeout_s, is_idempotent=self.endpoint.idempotent)
+        return Request(verb, path, headers, body, timeout_s, is_idempotent=is_idempotent)
 
     @cached_property
     def contract(self) -> Contract:
@@ -97,7 +123,7 @@ class RemoteEndpoint:
         """The headers of a call that those of the known versions may take which it does not break with."""
         others = [
             version
-            for version, found in self._versions.items()
+            for version, found in tuple(self._versions.items())  # other threads learn of more meanwhile
             if not found.breaking_for(positional, keywords)
         ]
         return self._call_headers([self.contract.hash, *others])
@@ -129,8 +155,10 @@ class RemoteEndpoint:
         Raises:
             TypeError: they do not.
         """
+        signature = call_signature(self.endpoint.func)
         try:
-            inspect.signature(self.endpoint.func).bind(None, *args, **kwargs)
+            signature.bind_partial(*args, **kwargs)  # what is too much comes first, as in a local call
+            signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self._service}.{self.endpoint.attribute}: {error}") from None
 

@@ -16,7 +16,8 @@ from starlette.types import Message, Scope
 
 from bentoml._serving.body import Disconnected
 from bentoml._serving.handler import Handler
-from bentoml._serving.reply import reply_for, response_of
+from bentoml._serving.peer_calls import FRAME, TRUSTED
+from bentoml._serving.reply import UNEXPECTED, error_reply, reply_for, response_of
 from bentoml._serving.tasks.location import store_from
 from bentoml._serving.tasks.routes import TaskRoutes
 from bentoml._serving.tasks.runner import TaskRunner
@@ -26,6 +27,9 @@ from bentoml._trace import request_id
 # A task keeps what its endpoint needs of a request, and none of what belongs to a connection or a caller.
 _KEPT_HEADERS: Final = frozenset({b"content-type", b"content-length", b"accept", b"user-agent"})
 
+
+# Kept beside them, in place of the proof: whoever reads the store could call with it.
+_BY_A_PEER: Final = (b"x-bento-peer", b"1")
 
 _OF_THE_CALL: Final = frozenset({b"server", b"x-bentoml-request-id", b"x-bentoml-trace-id"})
 
@@ -67,7 +71,7 @@ class BackgroundTasks:
             routes += [
                 Route(f"{path}/submit", self._endpoint(_submit(handler, tasks)), methods=["POST"]),
                 Route(f"{path}/status", self._endpoint(_about(tasks.status)), methods=["GET"]),
-                Route(f"{path}/get", self._endpoint(_stored(tasks)), methods=["GET"]),
+                Route(f"{path}/get", self._endpoint(_stored(handler, tasks)), methods=["GET"]),
                 Route(f"{path}/retry", self._endpoint(_about(tasks.retry)), methods=["POST"]),
                 Route(f"{path}/cancel", self._endpoint(_about(tasks.cancel)), methods=["PUT"]),
             ]
@@ -120,10 +124,16 @@ class BackgroundTasks:
 
 def _submit(handler: Handler, tasks: TaskRoutes) -> Answer:
     async def submit(request: Request) -> Response:
+        received = dict(request.headers.raw)
+        refused = handler.refused_call(received)
+        if refused is not None:
+            return response_of(refused)
         body = bytes(await handler.take_body(request.receive))
         headers = tuple(item for item in request.headers.raw if item[0] in _KEPT_HEADERS)
         # What does not fit is refused now, to whoever can mend it, and not kept to fail later.
         await handler.check({**request.scope, "headers": list(headers)}, _replay(body))
+        if handler.is_trusted(received):
+            headers = (*headers, _BY_A_PEER)
         return JSONResponse(await tasks.submit(headers, body))
 
     return submit
@@ -136,9 +146,13 @@ def _about(action: Callable[[str | None], Awaitable[dict[str, object]]]) -> Answ
     return answer
 
 
-def _stored(tasks: TaskRoutes) -> Answer:
+def _stored(handler: Handler, tasks: TaskRoutes) -> Answer:
     async def get(request: Request) -> Response:
         stored = await tasks.get(request.query_params.get("task_id"))
+        is_failure = stored.status >= 400 and (b"content-type", FRAME) in stored.headers
+        if is_failure and not handler.is_trusted(dict(request.headers.raw)):
+            # What a peer was told is none of anyone else's business.
+            return response_of(error_reply(stored.status, UNEXPECTED, None))
         response = Response(stored.body, stored.status)
         # Those of the connection that it is sent on now are not those of the call.
         response.raw_headers = [item for item in stored.headers if item[0] not in _OF_THE_CALL]
@@ -158,7 +172,8 @@ def _scope(request: TaskRequest) -> Scope:
         "raw_path": request.endpoint.encode(),
         "query_string": b"",
         "root_path": "",
-        "headers": list(request.headers),
+        "headers": [item for item in request.headers if item != _BY_A_PEER],
+        TRUSTED: _BY_A_PEER in request.headers,
         "client": None,
         "server": None,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -105,8 +105,16 @@ class Handler:
             return refusal(DeadlineExceeded("its caller had stopped waiting before this request was begun"))
         if self._serving.admission.is_full:
             return refusal(too_many_requests())
-        is_call = exchange.request_type == FRAME and self._serving.accepts_frames
-        return self._peers.refusal(exchange) if is_call else None
+        return self.refused_call(exchange.headers)
+
+    def refused_call(self, headers: Mapping[bytes, bytes]) -> Reply | None:
+        """Why a peer's call is not begun, if it is not, and if it is one."""
+        is_call = headers.get(b"content-type") == FRAME and self._serving.accepts_frames
+        return self._peers.refusal(headers) if is_call else None
+
+    def is_trusted(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether these are headers of a peer of the deployment."""
+        return self._peers.is_trusted(headers, {})
 
     async def answer_detached(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request that nobody waits for: a task, which takes as long as it takes."""

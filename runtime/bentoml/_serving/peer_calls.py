@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Final
+
+from starlette.types import Scope
 
 from bentoml import codec
 from bentoml._contract import contract_of
@@ -14,6 +17,9 @@ from bentoml._serving.reply import InvalidFields, Reply
 from bentoml._wire import ANOTHER_CONTRACT, CONTRACT_HEADER, STREAM_TYPE, TOKEN_HEADER, ItemKind, item_head
 
 FRAME: Final = codec.MEDIA_TYPE.encode()
+
+TRUSTED: Final = "bento.is_trusted"
+"""The key of a scope under which it stands that a task was submitted by a caller of the deployment."""
 
 _TOKEN: Final = TOKEN_HEADER.encode()
 _CONTRACT: Final = CONTRACT_HEADER.encode()
@@ -36,9 +42,9 @@ class PeerCalls:
         contract = contract_of(self._endpoint)
         return contract.hash.encode(), contract.text().encode()
 
-    def refusal(self, exchange: Exchange) -> Reply | None:
+    def refusal(self, headers: Mapping[bytes, bytes]) -> Reply | None:
         """Why a call is not begun: its caller knows other contracts only, and is told this one."""
-        known = exchange.headers.get(_CONTRACT)
+        known = headers.get(_CONTRACT)
         if known is None or known == self._contract[0]:
             return None
         own, text = self._contract
@@ -56,7 +62,7 @@ class PeerCalls:
 
     def failure(self, exchange: Exchange, error: BaseException, public: Reply) -> Reply:
         """What was raised, for a caller of the deployment; for any other what a public caller gets."""
-        if isinstance(error, InvalidFields) or not self._is_trusted(exchange):
+        if isinstance(error, InvalidFields) or not self.is_trusted(exchange.headers, exchange.scope):
             return public  # values that do not fit are told by status: nothing was raised by the project
         data = codec.exception_as_data(error, with_traceback=True)
         return Reply(public.status, FRAME, b"".join(codec.encode(data)), public.headers)
@@ -79,16 +85,18 @@ class PeerCalls:
 
     def failed_item(self, exchange: Exchange, error: BaseException, public: Reply) -> bytes:
         """What stands behind the last item of a stream that was broken off."""
-        if self._is_trusted(exchange):
+        if self.is_trusted(exchange.headers, exchange.scope):
             data = codec.exception_as_data(error, with_traceback=True)
         else:
             data = {"status": public.status, "body": bytes(public.body)}
         return _item(ItemKind.FAILURE, codec.encode(data))
 
-    def _is_trusted(self, exchange: Exchange) -> bool:
-        """Whether the caller has shown that it belongs to the deployment."""
-        shown = exchange.headers.get(_TOKEN)
-        return self._token is not None and shown is not None and hmac.compare_digest(shown, self._token)
+    def is_trusted(self, headers: Mapping[bytes, bytes], scope: Scope) -> bool:
+        """Whether the caller has shown that it is of the deployment: now, or when it submitted a task."""
+        shown = headers.get(_TOKEN)
+        if self._token is not None and shown is not None and hmac.compare_digest(shown, self._token):
+            return True
+        return scope.get(TRUSTED) is True
 
 
 def _item(kind: ItemKind, parts: list[codec.Buffer]) -> bytes:

@@ -15,6 +15,7 @@ from starlette.types import Message, Scope
 from bentoml import codec
 from bentoml._config import ServiceConfig
 from bentoml._context import Context, RequestFolder
+from bentoml._environment import DEPENDENTS
 from bentoml._serving.body import MULTIPART, URLENCODED, Body, Form, fields_of, read_multipart, urlencoded
 from bentoml._serving.exchange import Exchange
 from bentoml._serving.fetch import fetch_file
@@ -155,7 +156,10 @@ class Reader:
 
     async def _framed(self, body: Body) -> bytes | bytearray:
         if not self._accepts_frames:
-            raise BentoMLException(f"{codec.MEDIA_TYPE} is for peers of this service only", error_code=415)
+            raise BentoMLException(
+                f"{codec.MEDIA_TYPE} is for peers only, and no service is named in {DEPENDENTS}",
+                error_code=415,
+            )
         raw = await body.read()
         # Arrays are views of it, which the endpoint may write to.
         return raw if isinstance(raw, bytearray) else bytearray(raw)

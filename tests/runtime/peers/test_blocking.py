@@ -5,7 +5,7 @@ import contextvars
 import itertools
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 
@@ -114,6 +114,35 @@ def test_a_caller_that_is_interrupted_cancels_its_call(
     with pytest.raises(Interrupted):
         blocking.run(interrupt_until_cancelled())
     assert cancelled.wait(DEADLINE_S)
+
+
+def test_a_generator_may_be_closed_from_the_thread_of_the_loop_itself(blocking: BlockingLoop) -> None:
+    """As the garbage collector does it, which runs where it is its turn."""
+    closed = threading.Event()
+
+    async def numbers() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        finally:
+            closed.set()
+
+    async def close_here() -> None:
+        blocking.close_soon(generator)
+
+    generator = numbers()
+    blocking.run(anext(generator))
+    blocking.run(close_here())
+
+    assert closed.wait(DEADLINE_S)
+
+
+def test_closing_a_generator_begins_no_loop() -> None:
+    async def numbers() -> AsyncGenerator[int, None]:
+        yield 1
+
+    BlockingLoop().close_soon(numbers())
+
+    assert threads() == []
 
 
 def test_whoever_waits_when_it_is_stopped_sees_a_cancellation() -> None:

@@ -144,6 +144,23 @@ def test_threads_that_call_a_peer_which_is_not_there_do_not_wait_for_one_another
             thread.join()
 
 
+def test_what_python_looks_for_in_any_function_is_no_question_to_the_peer() -> None:
+    peer = ExternalPeer("http://127.0.0.1:9", None, timeout_s=30)
+
+    assert not hasattr(peer.predict, "__wrapped__")
+
+
+def test_more_than_one_address_is_refused() -> None:
+    @bentoml.service
+    class Two:
+        iris = bentoml.depends(url="http://127.0.0.1:8,http://127.0.0.1:9")
+
+    two = service_of(Two)
+
+    with pytest.raises(BentoMLConfigException, match=r"^`Two\.iris`: 2 base URLs, expected one"):
+        connect_peers(two, two.dependencies, LIMITS, {})
+
+
 def test_threads_share_one_client(peers: dict[str, Any]) -> None:
     with ThreadPoolExecutor(8) as pool:
         clients = [*pool.map(lambda _: peers["untyped"].to_sync, range(8))]

@@ -18,6 +18,7 @@ from bentoml import _environment as environment
 from bentoml import codec
 from bentoml._environment import peer_variable
 from bentoml._peers.dependencies import connect_peers
+from bentoml._peers.failure import failure_of
 from bentoml._wire import TOKEN_HEADER
 from bentoml.exceptions import (
     InternalServerError,
@@ -77,6 +78,10 @@ class Leaf:
     @bentoml.api
     async def double(self, x: int) -> int:
         return 2 * x
+
+    @bentoml.api
+    async def halve(self, x: int, ctx: bentoml.Context) -> float:
+        return x / 2
 
     @bentoml.task
     async def grow(self, x: int) -> int:
@@ -193,6 +198,14 @@ def test_every_hop_adds_its_traceback(top: Any) -> None:
     assert "in fail\n    fail(kind)" in notes[0]
 
 
+def test_a_hop_that_has_no_traceback_is_named_all_the_same() -> None:
+    limit = codec.exception_as_data(TimeoutError("1 second is over"))
+
+    error = failure_of(b"".join(codec.encode(limit)), "Leaf/double")
+
+    assert (type(error), vars(error)["__notes__"]) == (TimeoutError, ["In Leaf/double"])
+
+
 def test_a_stream_that_breaks_off_raises_behind_its_last_item(top: Any) -> None:
     items = top.upper.to_sync.break_off("project")
 
@@ -272,7 +285,7 @@ def test_the_public_never_sees_what_a_peer_raised(
 def test_a_wrong_keyword_is_a_type_error_of_the_caller_and_none_of_the_publics(
     graph: dict[str, Served], top: Any
 ) -> None:
-    with pytest.raises(TypeError, match=r"Leaf\.double: .*'x'") as caught:
+    with pytest.raises(TypeError, match=r"Leaf\.double: .*'y'") as caught:
         top.leaf.to_sync.double(y=1)
 
     assert graph["Upper"].post("/wrong_keyword", json={}).status_code == 500
@@ -280,9 +293,9 @@ def test_a_wrong_keyword_is_a_type_error_of_the_caller_and_none_of_the_publics(
 
 
 def test_a_wrong_keyword_is_a_type_error_for_streams_and_tasks_too(top: Any) -> None:
-    with pytest.raises(TypeError, match=r"Leaf\.break_off: .*'kind'"):
+    with pytest.raises(TypeError, match=r"Leaf\.break_off: .*'sort'"):
         next(top.leaf.to_sync.break_off(sort="builtin"))
-    with pytest.raises(TypeError, match=r"Leaf\.grow: .*'x'"):
+    with pytest.raises(TypeError, match=r"Leaf\.grow: .*'y'"):
         top.leaf.to_sync.grow.submit(y=1)
 
 
@@ -297,6 +310,16 @@ def test_a_bad_value_is_refused_with_the_endpoint_and_its_parameter(graph: dict[
 def test_a_bad_value_is_an_invalid_argument_to_the_caller(top: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"Leaf/double: .*x: "):
         top.leaf.to_sync.double("a")
+
+
+def test_a_missing_argument_is_a_type_error_that_names_it(top: Any) -> None:
+    with pytest.raises(TypeError, match=r"Leaf\.double: .*'x'"):
+        top.leaf.to_sync.double()
+
+
+def test_the_context_of_the_peer_is_no_argument_of_a_call(top: Any) -> None:
+    with pytest.raises(InvalidArgument, match="x: "):
+        top.leaf.to_sync.halve("a")
 
 
 def test_a_peer_that_is_down_is_named_with_its_addresses_and_variable() -> None:

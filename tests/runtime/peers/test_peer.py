@@ -2,19 +2,27 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from tests.runtime.conftest import service_of
+from tests.runtime.conftest import DEADLINE_S, service_of
+from tests.runtime.peers.wire_ends import Wire, listening, run
 
 import bentoml
+from bentoml import _deadline as deadline
 from bentoml import codec
+from bentoml._annotations import Type
+from bentoml._deadline import Deadline
+from bentoml._peers.channel import Channel
 from bentoml._peers.dependencies import Peers, connect_peers
 from bentoml._peers.peer import close_peer
-from bentoml._peers.remote_endpoint import Limits
+from bentoml._peers.remote_call import RemoteCall
+from bentoml._peers.remote_endpoint import Limits, RemoteEndpoint
 from bentoml.exceptions import (
     BentoMLException,
     DeadlineExceeded,
@@ -183,7 +191,6 @@ def test_dependencies_on_one_service_share_a_client() -> None:
             InvalidArgument,
             "Leaf/double: 1 validation error for Input; x.0: too small",
         ),
-        (404, b"Not Found", NotFound, "Leaf/double: Not Found"),
         (404, b'{"detail": "Not Found"}', NotFound, "Leaf/double: Not Found"),
         (415, b'{"error": "no frames"}', BentoMLException, "Leaf/double: no frames"),
         (499, b"[1]", BentoMLException, "Leaf/double: [1]"),
@@ -201,6 +208,15 @@ def test_a_status_of_the_peer_is_raised_as_its_exception(
         peer.double(1)
 
     assert (str(caught.value), caught.value.status) == (message, status)
+
+
+def test_a_service_that_has_no_such_endpoint_is_no_affair_of_the_callers_caller(
+    leaf: Callable[[Answer], Any],
+) -> None:
+    peer = leaf(lambda path, call: (404, "text/plain", b"Not Found"))
+
+    with pytest.raises(RemoteException, match=r"^Leaf/double: no such endpoint is served at that address$"):
+        peer.double(1)
 
 
 @pytest.mark.parametrize(
@@ -260,3 +276,48 @@ def test_a_peer_that_hangs_up_is_named(leaf: Callable[[Answer], Any]) -> None:
         RemoteException, match=r"\(BENTOML_PEER_LEAF\) ended the connection during /v1/double: "
     ):
         peer.double(1)
+
+
+@pytest.mark.parametrize(("verb", "may_be_sent_again"), [("GET", True), ("PUT", True), ("POST", False)])
+def test_what_is_asked_about_a_task_may_be_asked_again(verb: str, may_be_sent_again: bool) -> None:
+    remote = RemoteEndpoint(service_of(Leaf).endpoints["double"], service_of(Leaf), LIMITS, token=None)
+
+    assert remote.bare_request(verb, "status?task_id=1").is_idempotent is may_be_sent_again
+
+
+def test_why_a_stream_did_not_begin_is_waited_for_no_longer_than_the_caller_waits() -> None:
+    async def announce_and_be_silent(wire: Wire) -> None:
+        await wire.request()
+        await wire.send(b"HTTP/1.1 500 Oops\r\ncontent-length: 9\r\n\r\n")
+        await wire.is_left()
+
+    async def test() -> None:
+        limits = Limits(answer_s=2 * DEADLINE_S, item_s=2 * DEADLINE_S)
+        remote = RemoteEndpoint(service_of(Leaf).endpoints["double"], service_of(Leaf), limits, token=None)
+        async with listening(announce_and_be_silent) as listener:
+            channel = Channel("Leaf", [listener.url], "")
+            deadline.current.set(Deadline(time.monotonic() + 0.2))
+            with pytest.raises(DeadlineExceeded):
+                await anext(RemoteCall(remote, (1,), {}).items(channel))
+            channel.close()
+
+    run(test())
+
+
+def test_a_version_of_the_peer_may_be_learnt_while_another_thread_makes_a_call() -> None:
+    remote = RemoteEndpoint(service_of(Leaf).endpoints["double"], service_of(Leaf), LIMITS, token=None)
+    new, old, older = (
+        replace(remote.contract, result=Type(name)).text() for name in ("str", "bytes", "list")
+    )
+
+    class Learning(dict[str, int]):
+        """Arguments at the sight of which another version is learnt."""
+
+        def __iter__(self) -> Iterator[str]:
+            remote.learn(older)
+            return super().__iter__()
+
+    remote.learn(new)
+    remote.learn(old)
+
+    assert b"x-bento-contract" in remote.call_request((), Learning(x=1)).headers

@@ -189,7 +189,9 @@ def test_frames_are_for_services_that_others_depend_on(call: Call) -> None:
     response = call(Leaf, "/double", content=frame(2), headers=FRAME)
 
     assert response.status_code == 415
-    assert response.json()["error"] == "application/vnd.bento.frame is for peers of this service only"
+    assert response.json()["error"] == (
+        "application/vnd.bento.frame is for peers only, and no service is named in BENTOML_DEPENDENTS"
+    )
 
 
 def test_a_call_comes_and_goes_as_a_frame(call: Call) -> None:
