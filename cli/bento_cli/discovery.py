@@ -1,4 +1,7 @@
-"""Project → ServiceGraph, read from the source; nothing of the project is imported or run."""
+"""Project → ServiceGraph, read from the source.
+
+Nothing of the project is imported or run, unless the source leaves open which services there are.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,33 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from bento_cli.bentofile import Env, LabelKey, OneLine
+from bento_cli.definitions import (
+    Arguments,
+    Definition,
+    arguments_of,
+    class_of,
+    definition_of,
+    depends_call,
+    is_depends,
+    is_endpoint,
+    is_service,
+    is_task,
+    lineage,
+    mark_of,
+    members_of,
+    own_code,
+)
 from bento_cli.errors import InputError, Problem, nearest, shown
-from bento_cli.literals import literal
-from bento_cli.source import Module, Project, Symbol, bound_names, statements
+from bento_cli.imported import ImportedGraph, ImportedService, import_graph
+from bento_cli.literals import image, literal
+from bento_cli.source import Module, Project, Symbol, statements
 from bento_cli.yaml_file import in_words
 from bentoml._environment import peer_variable
 from bentoml._graph import Edge, ServiceGraph, ServiceNode, find_cycle
 from bentoml._loader import split_target
 from bentoml.exceptions import ImportServiceError
+from bentoml.images import Image
 
-_DECORATORS = {"bentoml.service"}
-_SERVICE_OBJECTS = {"bentoml.Service"}
-_TASKS = {"bentoml.task"}
-_ENDPOINTS = {"bentoml.api", *_TASKS}
-_DEPENDS = {"bentoml.depends"}
 # Attributes of a dependency that are not endpoints of the service behind it.
 _PROXY_ATTRIBUTES = {"to_async", "to_sync"}
 _OWN_ARGUMENTS = {"name", "image", "description", "path_prefix", "envs", "labels", "cmd", "service_class"}
@@ -33,35 +49,6 @@ _AT_RUN_TIME = {"description", "path_prefix", "cmd", "service_class"}
 _PLAIN_BASES = {"object", "ABC", "Generic", "Protocol"}
 
 
-@dataclass(frozen=True)
-class Definition:
-    """Where a service, or a base class of one, stands.
-
-    Args:
-        node: the class; where a service has none, the statement that binds a name to it.
-    """
-
-    module: Module
-    node: ast.ClassDef | ast.Assign | ast.AnnAssign
-
-    @property
-    def name(self) -> str:
-        """What it is called in its module."""
-        return self.node.name if isinstance(self.node, ast.ClassDef) else next(bound_names(self.node))
-
-    @property
-    def bases(self) -> list[ast.expr]:
-        return self.node.bases if isinstance(self.node, ast.ClassDef) else []
-
-    @property
-    def decorators(self) -> list[ast.expr]:
-        return self.node.decorator_list if isinstance(self.node, ast.ClassDef) else []
-
-    @property
-    def body(self) -> list[ast.stmt]:
-        return self.node.body if isinstance(self.node, ast.ClassDef) else []
-
-
 @dataclass(frozen=True, kw_only=True)
 class Discovery:
     """The graph, where each of its services is defined, and what could not be read.
@@ -69,7 +56,9 @@ class Discovery:
     Args:
         marks: what makes each of them a service: the decorator, or the call of `bentoml.Service`.
         commands: for services that an external server answers for, the words of its command.
+        images: for services that say so outright, what `image=` declares.
         unknown: what the source leaves open, and that stops nothing.
+        imported: services that only importing the project has found.
         computed: services of whose configuration the source leaves something open.
     """
 
@@ -77,8 +66,10 @@ class Discovery:
     definitions: Mapping[str, Definition]
     marks: Mapping[str, tuple[Module, ast.expr]]
     commands: Mapping[str, tuple[str, ...]]
+    images: Mapping[str, Image] = field(default_factory=dict)
     unknown: tuple[Problem, ...] = ()
     computed: frozenset[str] = frozenset()
+    imported: frozenset[str] = frozenset()
 
     def problem(self, service: str, message: str) -> Problem:
         """A problem with what a service declares."""
@@ -86,34 +77,36 @@ class Discovery:
         return module.problem(mark, message)
 
 
-def discover(project: Project, service: str, at: Callable[[str], Problem]) -> Discovery:
+def discover(
+    project: Project,
+    service: str,
+    at: Callable[[str], Problem],
+    *,
+    arguments: Mapping[str, object] | None = None,
+) -> Discovery:
     """The graph whose entry is `service`, `module:Class`.
+
+    Where the source leaves open what a dependency or the entry stands for, the project is imported in a
+    process of its own; `unknown` of the result says so, and why.
 
     Args:
         at: makes a problem of the place that names the entry.
+        arguments: what `bentoml.use_arguments()` returns to a project that is imported.
 
     Raises:
         InputError: every problem of the services found, each with its file and line.
     """
-    return _Discoverer(project).run(service, at)
-
-
-def lineage(project: Project, definition: Definition) -> list[Definition]:
-    """A class and its base classes in the project, in the order in which later ones win."""
-    found: list[Definition] = []
-    waiting = [definition]
-    while waiting:
-        current = waiting.pop(0)
-        if current not in found:
-            found.append(current)
-            bases = (_class_of(project, current.module, base) for base in current.bases)
-            waiting.extend(base for base in bases if base is not None)
-    return found[::-1]
-
-
-def is_service(project: Project, definition: Definition) -> bool:
-    """Whether a class is marked with `@bentoml.service`, or a statement makes a `bentoml.Service`."""
-    return _mark(project, definition) is not None
+    reader = _Discoverer(project)
+    discovery = reader.run(service, at)
+    if discovery is not None:
+        return discovery
+    try:
+        imported = import_graph(project, service, arguments)
+    except InputError as error:
+        raise InputError([*reader.open, *error.problems]) from None
+    discovery = _Discoverer(project, imported).run(service, at)
+    assert discovery is not None  # noqa: S101  # with a graph at hand nothing is left open
+    return discovery
 
 
 def _path(text: str) -> str:
@@ -142,17 +135,6 @@ class _Declared(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Arguments:
-    """What a service is made with: the values of literals, where each stands, and what is computed."""
-
-    module: Module
-    mark: ast.expr
-    values: dict[str, object] = field(default_factory=dict)
-    places: dict[str, ast.expr] = field(default_factory=dict)
-    computed: dict[str, ast.expr] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Found:
     node: ServiceNode
     definition: Definition
@@ -160,19 +142,25 @@ class _Found:
     command: tuple[str, ...]
     peers: tuple[Symbol, ...]
     behind: Mapping[str, Definition]
+    is_imported: bool = False
 
 
 @dataclass
 class _Discoverer:
     project: Project
+    imported: ImportedGraph | None = None
     problems: list[Problem] = field(default_factory=list)
+    # What only running the project tells about its graph.
+    open: list[Problem] = field(default_factory=list)
     unknown: list[Problem] = field(default_factory=list)
     computed: set[str] = field(default_factory=set)
+    images: dict[str, Image] = field(default_factory=dict)
     found: dict[Symbol, _Found] = field(default_factory=dict)
 
-    def run(self, service: str, at: Callable[[str], Problem]) -> Discovery:
+    def run(self, service: str, at: Callable[[str], Problem]) -> Discovery | None:
+        """What is found; None where `open` says why that is not all."""
         entry = self._entry(service, at)
-        waiting = [entry]
+        waiting = [entry] if entry else []
         while waiting:
             symbol = waiting.pop(0)
             if symbol not in self.found:
@@ -183,18 +171,24 @@ class _Discoverer:
         self._check_calls()
         if self.problems:
             raise InputError(dict.fromkeys(self.problems))
+        if entry is None or (self.open and self.imported is None):
+            return None
         nodes = {item.node.name: item.node for item in self.found.values()}
         return Discovery(
             graph=ServiceGraph(entry=self.found[entry].node.name, services=nodes),
             definitions={item.node.name: item.definition for item in self.found.values()},
             marks={item.node.name: item.mark for item in self.found.values()},
             commands={item.node.name: item.command for item in self.found.values() if item.command},
-            unknown=tuple(dict.fromkeys(self.unknown)),
+            images=self.images,
+            unknown=tuple(dict.fromkeys([*self.open, *self.unknown])),
             computed=frozenset(self.computed),
+            imported=frozenset(item.node.name for item in self.found.values() if item.is_imported),
         )
 
-    def _entry(self, service: str, at: Callable[[str], Problem]) -> Symbol:
+    def _entry(self, service: str, at: Callable[[str], Problem]) -> Symbol | None:
         """The service that `module:Class` names; `bentoml._loader` says what else may stand there."""
+        if self.imported is not None:
+            return self._symbol(self.imported.services[self.imported.entry])
         try:
             module_name, attribute = split_target(service, self.project.root)
         except ImportServiceError as error:
@@ -204,14 +198,21 @@ class _Discoverer:
             beside = self.project.modules_beside(module_name)
             hint = nearest(module_name, beside, "modules")
             raise InputError([at(f"service {service!r}: no module {module_name!r} in this project{hint}")])
-        services = {name: s for name in module.bindings if (s := self._service(module, ast.Name(name)))}
+        services = self._services(module)
         if not attribute:
             return self._only_entry(module, services, at)
+        expression = ast.parse(attribute, mode="eval").body
+        nested = self._service(module, expression)
+        if nested is not None:
+            return nested
         first, *attributes = attribute.split(".")
         if first in services:
             return self._behind(services[first], attributes, lambda what: at(f"service {service!r}: {what}"))
-        symbol = self.project.resolve(module, ast.Name(attribute))
-        plain = _definition(self.project, symbol) if symbol else None
+        if self._is_open(module, expression):
+            self.open.append(at(f"service {service!r} is computed, so {module.path.name} was imported"))
+            return None
+        symbol = self.project.resolve(module, expression)
+        plain = definition_of(self.project, symbol) if symbol else None
         if plain is not None:
             where = shown(plain.module.path, plain.node.lineno)
             what = f"class {plain.name} at {where} is not marked with `@bentoml.service`"
@@ -220,24 +221,33 @@ class _Discoverer:
             what += nearest(attribute, services, "services")
         raise InputError([at(f"service {service!r}: {what}")])
 
-    def _behind(self, symbol: Symbol, attributes: Sequence[str], at: Callable[[str], Problem]) -> Symbol:
+    def _services(self, module: Module) -> dict[str, Symbol]:
+        """What each name of a module that stands for a service stands for."""
+        return {name: s for name in module.bindings if (s := self._service(module, ast.Name(name)))}
+
+    def _behind(
+        self, symbol: Symbol, attributes: Sequence[str], at: Callable[[str], Problem]
+    ) -> Symbol | None:
         """The service that attributes of dependencies lead to."""
         # One of its own: what is wrong with services outside the graph is nobody's problem.
         reader = _Discoverer(self.project)
         for attribute in attributes:
             found = reader._read(symbol)
             if attribute not in found.behind:
+                if reader.open:
+                    self.open.append(at("leads through a computed dependency, so it was imported"))
+                    return None
                 known = nearest(attribute, found.behind, "dependencies")
                 raise InputError(
                     [at(f"{found.node.name} has no dependency {attribute!r} on a service{known}")]
                 )
             other = found.behind[attribute]
-            symbol = Symbol(other.module.name, other.name)
+            symbol = Symbol(other.module.name, other.qualname)
         return symbol
 
     def _only_entry(
         self, module: Module, services: Mapping[str, Symbol], at: Callable[[str], Problem]
-    ) -> Symbol:
+    ) -> Symbol | None:
         """The one service of a module that no other one there depends on."""
         own = {name: symbol for name, symbol in services.items() if symbol.module == module.name} or services
         # An alias is no second service.
@@ -248,6 +258,9 @@ class _Discoverer:
         if len(names) == 1:
             return own[names[0]]
         file = shown(module.path)
+        if not names and self._makes_services(module):
+            self.open.append(at(f"{file} makes its services while it runs, so it was imported"))
+            return None
         if not names:
             raise InputError([at(f"{file} has no service: mark a class with `@bentoml.service`")])
         target = f"{module.name}:{names[0]}"
@@ -256,6 +269,12 @@ class _Discoverer:
             f'name one, `bento serve {target}`, or `service: "{target}"` in bentofile.yaml'
         )
         raise InputError([at(message)])
+
+    def _makes_services(self, module: Module) -> bool:
+        """Whether a module without services may have some once it has run."""
+        values = [s.value for found in module.bindings.values() for s in found if isinstance(s, ast.Assign)]
+        calls = (value for value in values if isinstance(value, ast.Call))
+        return _hides_names(self.project, module) or any(self._is_own(module, call) for call in calls)
 
     def _reached(self, symbol: Symbol) -> set[Symbol]:
         """All services that one calls, itself only where they go round in a circle."""
@@ -268,16 +287,52 @@ class _Discoverer:
             waiting += peers
         return found
 
-    def _service(self, module: Module, node: ast.expr) -> Symbol | None:
-        """The service that an expression names."""
-        symbol = self.project.resolve(module, node)
-        definition = _definition(self.project, symbol) if symbol else None
+    def _service(self, module: Module, node: ast.expr, within: str = "") -> Symbol | None:
+        """The service that an expression names, in a module or in the body of one of its classes."""
+        symbol = self.project.resolve(module, node, within)
+        definition = definition_of(self.project, symbol) if symbol else None
         return symbol if definition and is_service(self.project, definition) else None
 
+    def _is_open(self, module: Module, node: ast.expr, within: str = "") -> bool:
+        """Whether only running the project tells what an expression stands for."""
+        if not isinstance(node, ast.Name | ast.Attribute):
+            return not isinstance(node, ast.Constant | ast.List | ast.Tuple | ast.Dict)
+        symbol = self.project.resolve(module, node, within)
+        if symbol is None:
+            return _hides_names(self.project, module)
+        home = self.project.module(symbol.module)
+        if home is None or not symbol.name:
+            return False
+        match (home.binding(symbol.name) or home.binding(symbol.name.partition(".")[0]))[-1:]:
+            case [ast.ClassDef(decorator_list=decorators)]:
+                return any(self._is_own(home, decorator) for decorator in decorators)
+            case [ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value)]:
+                return not isinstance(value, ast.Constant | ast.List | ast.Tuple | ast.Dict | ast.Lambda)
+            case [ast.Import() | ast.ImportFrom() | ast.FunctionDef() | ast.AsyncFunctionDef()]:
+                return False
+            case []:
+                return _hides_names(self.project, home)
+        return True
+
+    def _is_own(self, module: Module, node: ast.expr) -> bool:
+        """Whether a decorator or a call is one of the project, and so may make a service."""
+        symbol = self.project.resolve(module, node.func if isinstance(node, ast.Call) else node)
+        return symbol is None or self.project.module(symbol.module) is not None
+
+    def _symbol(self, service: ImportedService) -> Symbol:
+        """What stands for a service that was imported, where the source shows it by its definition."""
+        symbol = Symbol(service.module, service.qualname)
+        definition = definition_of(self.project, symbol)
+        if definition is not None and is_service(self.project, definition):
+            return symbol
+        module, _, name = service.node.target.partition(":")
+        return Symbol(module, name)
+
     def _read(self, symbol: Symbol) -> _Found:
-        definition = _definition(self.project, symbol)
-        assert definition is not None  # noqa: S101  # only symbols of services come here
-        arguments = _arguments(self.project, definition)
+        definition = definition_of(self.project, symbol)
+        if definition is None or not is_service(self.project, definition):
+            return self._taken(symbol)
+        arguments = arguments_of(self.project, definition)
         declared = self._declared(arguments, definition.name)
         name = declared.name or definition.name
         self._note_computed(arguments, name)
@@ -285,14 +340,14 @@ class _Discoverer:
         endpoints: list[str] = []
         peers: list[Symbol] = []
         behind: dict[str, Definition] = {}
-        members = self._members(definition)
-        for attribute, (module, member) in members.items():
-            if _is_marked(self.project, module, member, _ENDPOINTS):
+        members = members_of(self.project, definition)
+        for attribute, (owner, member) in members.items():
+            if is_endpoint(self.project, owner, member):
                 endpoints.append(attribute)
-            elif call := _depends_call(self.project, module, member):
-                edge, target = self._edge(attribute, *call)
+            elif call := depends_call(self.project, owner, member):
+                edge, target = self._edge(definition, attribute, *call)
                 edges.append(edge)
-                if target and (other := _definition(self.project, target)):
+                if target and (other := self._located(target)):
                     behind[attribute] = other
                     peers += [] if edge.is_external else [target]
         self._check_strays(definition)
@@ -300,7 +355,7 @@ class _Discoverer:
             name=name,
             target=f"{symbol.module}:{symbol.name}",
             endpoints=tuple(endpoints),
-            tasks=tuple(a for a in endpoints if _is_marked(self.project, *members[a], _TASKS)),
+            tasks=tuple(name for name in endpoints if is_task(self.project, *members[name])),
             dependencies=tuple(edges),
             config={key: value for key, value in arguments.values.items() if key not in _OWN_ARGUMENTS},
             envs=tuple(env.model_dump() for env in declared.envs),
@@ -317,7 +372,49 @@ class _Discoverer:
             behind=behind,
         )
 
-    def _declared(self, arguments: _Arguments, name: str) -> _Declared:
+    def _read_image(self, module: Module, node: ast.expr, name: str) -> None:
+        try:
+            self.images[name] = image(self.project, module, node)
+        except ValueError:
+            return  # only its process knows
+        except TypeError as error:
+            self._problem(module, node, f"`image` of {name}: {error}")
+
+    def _taken(self, symbol: Symbol) -> _Found:
+        """A service that the source does not show, as it was when it had been imported."""
+        assert self.imported is not None  # noqa: S101  # only then there are symbols of such
+        services = self.imported.services
+        service = next(s for s in services.values() if s.node.target == symbol.target)
+        definition = self._located(symbol)
+        edges = {edge.attribute: services.get(edge.service or "") for edge in service.node.dependencies}
+        external = {edge.attribute for edge in service.node.dependencies if edge.is_external}
+        peers = {attribute: self._symbol(other) for attribute, other in edges.items() if other is not None}
+        return _Found(
+            node=service.node,
+            definition=definition,
+            mark=mark_of(self.project, definition) or (definition.module, _whole(definition.node)),
+            command=service.command,
+            peers=tuple(peer for attribute, peer in peers.items() if attribute not in external),
+            behind={attribute: self._located(peer) for attribute, peer in peers.items()},
+            is_imported=True,
+        )
+
+    def _located(self, symbol: Symbol) -> Definition:
+        """Where a service stands; of one that is made while the project runs, what comes nearest to it."""
+        definition = definition_of(self.project, symbol)
+        if definition is not None:
+            return definition
+        assert self.imported is not None  # noqa: S101  # only then there are symbols of such
+        service = next(s for s in self.imported.services.values() if s.node.target == symbol.target)
+        home = self.project.module(service.module)
+        node = home.definition(service.qualname) if home else None
+        if home is not None and node is not None:
+            return Definition(home, node)
+        loaded = self.project.module(symbol.module)
+        assert loaded is not None  # noqa: S101  # its target begins at a module of the project
+        return Definition(loaded, ast.ClassDef(service.node.name, [], [], [], [], lineno=1, col_offset=0))
+
+    def _declared(self, arguments: Arguments, name: str) -> _Declared:
         """What the decorator says beside the configuration; what does not fit is a problem."""
         values = arguments.values
         try:
@@ -331,7 +428,7 @@ class _Discoverer:
             wrong = {item["loc"][0] for item in error.errors()}
             return _Declared.model_validate({k: v for k, v in values.items() if k not in wrong})
 
-    def _note_computed(self, arguments: _Arguments, name: str) -> None:
+    def _note_computed(self, arguments: Arguments, name: str) -> None:
         """Say which arguments nobody knows before the service starts; its name cannot be one of them."""
         for key, node in arguments.computed.items():
             if key in _AT_RUN_TIME:
@@ -340,6 +437,7 @@ class _Discoverer:
                 message = f"`name` of {name} must be a literal: files and variables are named after it"
                 self.problems.append(arguments.module.problem(node, message))
             elif key == "image":
+                self._read_image(arguments.module, node, name)
                 message = f"`image` of {name} is not acted on: bentofile.yaml says what its image holds"
                 self.unknown.append(arguments.module.problem(node, message))
             else:
@@ -348,15 +446,9 @@ class _Discoverer:
                 if key not in _OWN_ARGUMENTS:
                     self.computed.add(name)
 
-    def _members(self, definition: Definition) -> dict[str, tuple[Module, ast.stmt]]:
-        """What each name of a class is bound to in the end, inherited ones first."""
-        members: dict[str, tuple[Module, ast.stmt]] = {}
-        for owner in lineage(self.project, definition):
-            for statement in statements(owner.body):
-                members.update((name, (owner.module, statement)) for name in bound_names(statement))
-        return members
-
-    def _edge(self, attribute: str, module: Module, call: ast.Call) -> tuple[Edge, Symbol | None]:
+    def _edge(
+        self, service: Definition, attribute: str, module: Module, within: str, call: ast.Call
+    ) -> tuple[Edge, Symbol | None]:
         """One `depends(...)`: the edge, and the service class that it names."""
         given: dict[str, str | None] = {}
         for keyword in call.keywords:
@@ -375,14 +467,30 @@ class _Discoverer:
         edge = Edge(attribute=attribute, url=url, deployment=deployment, cluster=cluster)
         if on is None:
             return edge, None
-        symbol = self._service(module, on)
-        definition = _definition(self.project, symbol) if symbol else None
+        symbol = self._service(module, on, within)
+        definition = definition_of(self.project, symbol) if symbol else None
         if definition is not None:
-            name = _arguments(self.project, definition).values.get("name") or definition.name
+            name = arguments_of(self.project, definition).values.get("name") or definition.name
             return replace(edge, service=str(name)), symbol
-        if not edge.is_external:  # the class of an external one may come from an installed package
-            what = ast.unparse(on)
-            self._problem(module, on, f"`{what}` is no class marked with `@bentoml.service` in this project")
+        if edge.is_external:  # the class of an external one may come from an installed package
+            return edge, None
+        what = ast.unparse(on)
+        if self._is_open(module, on, within):
+            message = f"`{what}` is computed, so the project was imported to find the service behind it"
+            self.open.append(module.problem(on, message))
+            if self.imported is None:
+                return edge, None
+            peer = self.imported.peer(service.module.name, service.qualname, attribute)
+            if peer is not None:
+                return replace(edge, service=peer.node.name), self._symbol(peer)
+            message = f"`{what}` is computed, and the project when it was imported had no service there"
+            self._problem(module, on, message)
+            return edge, None
+        others = [name for name in self._services(module) if name != service.name]
+        hint = nearest(what, others, "services") if others else ""
+        self._problem(
+            module, on, f"`{what}` is no class marked with `@bentoml.service` in this project{hint}"
+        )
         return edge, None
 
     def _text(self, module: Module, node: ast.expr, what: str) -> str | None:
@@ -402,11 +510,11 @@ class _Discoverer:
     def _check_strays(self, definition: Definition) -> None:
         """Calls of `depends()` that make no dependency where they stand."""
         for owner in lineage(self.project, definition):
-            found = (_depends_call(self.project, owner.module, s) for s in statements(owner.body))
-            declared = {item[1] for item in found if item}
-            calls = (node for node in ast.walk(owner.node) if isinstance(node, ast.Call))
+            found = (depends_call(self.project, owner, s) for s in statements(owner.body))
+            declared = {item[2] for item in found if item}
+            calls = (node for node in own_code(self.project, owner) if isinstance(node, ast.Call))
             for call in calls:
-                if call not in declared and _names(self.project, owner.module, call, _DEPENDS):
+                if call not in declared and is_depends(self.project, owner.module, call):
                     message = "`depends()` works as `name = bentoml.depends(...)` in a class's body only"
                     self._problem(owner.module, call, message)
 
@@ -441,7 +549,7 @@ class _Discoverer:
             endpoints = {attribute: self._endpoints(other) for attribute, other in item.behind.items()}
             names = {edge.attribute: edge.service for edge in item.node.dependencies}
             for owner in lineage(self.project, item.definition):
-                for node in ast.walk(owner.node):
+                for node in own_code(self.project, owner):
                     match node:
                         case ast.Attribute(
                             value=ast.Attribute(value=ast.Name(id="self"), attr=attribute), attr=method
@@ -459,36 +567,33 @@ class _Discoverer:
         """The names of a service's endpoints; None when a base class may bring more."""
         if self._has_unknown_base(definition):
             return None
-        members = self._members(definition)
-        return [name for name, member in members.items() if _is_marked(self.project, *member, _ENDPOINTS)]
+        return [
+            name
+            for name, (owner, member) in members_of(self.project, definition).items()
+            if is_endpoint(self.project, owner, member)
+        ]
 
     def _has_unknown_base(self, definition: Definition) -> bool:
         """Whether a class inherits from one outside the project that may bring anything."""
         return any(
-            _class_of(self.project, owner.module, base) is None and not _is_plain(base)
+            class_of(self.project, owner.module, base) is None and not _is_plain(base)
             for owner in lineage(self.project, definition)
             for base in owner.bases
         )
 
 
-def _definition(project: Project, symbol: Symbol) -> Definition | None:
-    """The class that a symbol stands for, or the statement that makes a service without one."""
-    module = project.module(symbol.module)
-    if module is not None:
-        for statement in reversed(module.bindings.get(symbol.name, [])):
-            if isinstance(statement, ast.ClassDef):
-                return Definition(module, statement)
-            if isinstance(statement, ast.Assign | ast.AnnAssign):
-                definition = Definition(module, statement)
-                if is_service(project, definition):
-                    return definition
-    return None
+def _hides_names(project: Project, module: Module, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether a module may have names that nobody can read from it, or from what it takes all names of."""
+    if module.hides_names:
+        return True
+    sources = {module.absolute(star) for star in module.star_imports} - seen
+    others = [project.module(name) for name in sources]
+    return any(other is None or _hides_names(project, other, seen | sources) for other in others)
 
 
-def _class_of(project: Project, module: Module, base: ast.expr) -> Definition | None:
-    """The project's class that a base class's expression names, `Base[T]` too."""
-    symbol = project.resolve(module, base.value if isinstance(base, ast.Subscript) else base)
-    return _definition(project, symbol) if symbol else None
+def _whole(statement: ast.stmt) -> ast.expr:
+    """An expression that stands where a statement begins, for messages."""
+    return ast.copy_location(ast.Constant(None), statement)
 
 
 def _is_plain(base: ast.expr) -> bool:
@@ -500,29 +605,7 @@ def _docstring(definition: Definition) -> str | None:
     return ast.get_docstring(definition.node) if isinstance(definition.node, ast.ClassDef) else None
 
 
-def _mark(project: Project, definition: Definition) -> tuple[Module, ast.expr] | None:
-    """The decorator or the call that makes a service, and the module it is written in."""
-    module, node = definition.module, definition.node
-    if isinstance(node, ast.ClassDef):
-        found = (_written(project, module, decorator, _DECORATORS) for decorator in definition.decorators)
-        return next((mark for mark in found if mark is not None), None)
-    value = node.value
-    if isinstance(value, ast.Call) and _names(project, module, value, _SERVICE_OBJECTS):
-        return module, value
-    return None
-
-
-def _is_marked(project: Project, module: Module, member: ast.stmt, wanted: set[str]) -> bool:
-    """Whether a member of a class is a function with one of the decorators wanted, or a call of one."""
-    match member:
-        case ast.FunctionDef(decorator_list=decorators) | ast.AsyncFunctionDef(decorator_list=decorators):
-            return any(_written(project, module, decorator, wanted) for decorator in decorators)
-        case ast.Assign(value=ast.Call() as call):
-            return _names(project, module, call, wanted)
-    return False
-
-
-def _command_words(arguments: _Arguments, members: Mapping[str, tuple[Module, ast.stmt]]) -> Iterator[str]:
+def _command_words(arguments: Arguments, members: Mapping[str, tuple[Definition, ast.stmt]]) -> Iterator[str]:
     """The words of the command that answers for a service, as far as the source says them."""
     declared = arguments.values.get("cmd")
     if isinstance(declared, list | tuple):
@@ -532,56 +615,3 @@ def _command_words(arguments: _Arguments, members: Mapping[str, tuple[Module, as
         for node in ast.walk(part) if part is not None else ():
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
-
-
-def _depends_call(project: Project, module: Module, member: ast.stmt) -> tuple[Module, ast.Call] | None:
-    """The `depends(...)` that a statement of a class's body binds, and the module it is written in."""
-    value = member.value if isinstance(member, ast.Assign | ast.AnnAssign) else None
-    found = _written(project, module, value, _DEPENDS) if value is not None else None
-    match found:
-        case (Module() as home, ast.Call() as call):
-            return home, call
-    return None
-
-
-def _written(
-    project: Project, module: Module, node: ast.expr, wanted: set[str]
-) -> tuple[Module, ast.expr] | None:
-    """`wanted` or a call of it, as it stands or behind a name: `gpu = bentoml.service(...)`, then `@gpu`."""
-    if _names(project, module, node, wanted):
-        return module, node
-    symbol = project.resolve(module, node)
-    home = project.module(symbol.module) if symbol else None
-    match home.bindings.get(symbol.name) if home and symbol else None:
-        case [ast.Assign(value=ast.Call() as call)] if home and _names(project, home, call, wanted):
-            return home, call
-    return None
-
-
-def _names(project: Project, module: Module, node: ast.expr, wanted: set[str]) -> bool:
-    """Whether a decorator or call, with or without arguments, is one of the names wanted."""
-    target = node.func if isinstance(node, ast.Call) else node
-    symbol = project.resolve(module, target)
-    return symbol is not None and symbol.dotted in wanted
-
-
-def _arguments(project: Project, definition: Definition) -> _Arguments:
-    """What a service is made with; what is no literal nor a name bound to one is `computed`."""
-    module, mark = _mark(project, definition) or (definition.module, ast.Constant(None))
-    arguments = _Arguments(module=module, mark=mark)
-    if not isinstance(mark, ast.Call):
-        return arguments
-    is_object = not isinstance(definition.node, ast.ClassDef)
-    given = [("name", value) for value in mark.args[:1]] if is_object else []
-    for key, value in (*given, *((keyword.arg, keyword.value) for keyword in mark.keywords)):
-        # `Service(config={...})` holds what a decorator takes as `**{...}`.
-        is_unpacked = key is None or (is_object and key == "config")
-        try:
-            values = literal(project, module, ast.Dict([None if is_unpacked else ast.Constant(key)], [value]))
-        except ValueError:
-            arguments.computed[key or f"**{ast.unparse(value)}"] = value
-            continue
-        assert isinstance(values, dict)  # noqa: S101  # what a dictionary's display is
-        arguments.values.update(values)
-        arguments.places.update(dict.fromkeys(values, value))
-    return arguments

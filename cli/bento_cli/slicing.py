@@ -7,16 +7,33 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from bento_cli.discovery import Definition, Discovery, is_service, lineage
-from bento_cli.source import Module, Project, children, imported_module, statements, walk
+from bento_cli.definitions import Definition, is_service, lineage
+from bento_cli.discovery import Discovery
+from bento_cli.evaluation import evaluated, unguarded_names
+from bento_cli.source import (
+    Module,
+    Project,
+    children,
+    imported_module,
+    imported_modules,
+    statements,
+    walk,
+)
 
 # Always in an image, whatever a service reaches.
 _ALWAYS = frozenset({"bentoml", "pydantic", "__future__"}) | sys.stdlib_module_names
-_PARTS = (ast.Attribute, ast.Subscript)
-# What code may do with names that nobody can read from it.
-_OPAQUE_CALLS = frozenset({"__import__", "globals", "eval", "exec"})
-# Bases whose classes look at their annotations while the class is made.
-_ANNOTATION_READERS = frozenset({"pydantic", "pydantic_settings", "sqlmodel"})
+# What takes any name of the modules that are there, and what may import or need any module at all.
+_LOOKUPS = frozenset({"globals"})
+_IMPORTERS = frozenset(
+    {
+        *("__import__", "eval", "exec", "importlib.import_module", "importlib.util.spec_from_file_location"),
+        *("pkgutil.iter_modules", "pkgutil.walk_packages", "pkgutil.resolve_name"),
+        *("runpy.run_module", "runpy.run_path"),
+        *(f"{package}.{f}" for package in ("pickle", "cloudpickle", "dill") for f in ("load", "loads")),
+        *("joblib.load", "pickle.Unpickler"),
+    }
+)
+_IMPORTING_MODULES = frozenset({"importlib", "pkgutil", "runpy"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,28 +73,39 @@ class _Slicer:
     # What changes a name of a module after it was bound, wherever that stands.
     changes: dict[tuple[str, str], list[tuple[Module, ast.stmt]]] = field(default_factory=dict)
     visited: set[tuple[str, str]] = field(default_factory=set)
-    waiting: list[tuple[Module, str]] = field(default_factory=list)
+    waiting: list[tuple[Module, str, str | None]] = field(default_factory=list)
     is_loading: bool = True
+    # The line that really uses, while its module loads, what is being reached.
+    cause: str | None = None
     opaque: str | None = None
+    may_import_anything: bool = False
     own: list[ast.stmt] = field(default_factory=list)
 
     def run(self, service: str) -> Slice:
         definition = self.discovery.definitions[service]
         self.own = [d.node for d in lineage(self.project, definition)]
+        home, _, name = self.discovery.graph.services[service].target.partition(":")
+        self._load(home)
         self._load(definition.module.name)
         self._reach_all()
         # What a name was given after it was bound counts from here on: loading runs none of it.
         self.is_loading = False
         self.visited.clear()
         # By its name: what is mounted on it behind its class counts as well.
-        self._name(definition.module, definition.name)
+        module = definition.module if definition.module.name == home else self.loaded[home]
+        self._name(module, name.partition(".")[0])
+        if service in self.discovery.imported:
+            self._reach_what_makes(definition)
+        elif definition.outer:
+            self._visit(definition.module, definition.node)
         self._reach_all()
         command = self.discovery.commands.get(service, ())
         for word in command:
             self._reach_started(word)
         if self.opaque is not None:
-            for name in self.imported:
-                self._keep(name, self.opaque)
+            hidden = imported_modules(self.project) if self.may_import_anything else self.imported
+            for top in hidden:
+                self._keep(top, self.opaque)
         return Slice(
             service=service,
             reached=dict(sorted(self.reached.items())),
@@ -87,8 +115,25 @@ class _Slicer:
         )
 
     def _reach_all(self) -> None:
+        outer = self.cause
         while self.waiting:
-            self._reach_name(*self.waiting.pop())
+            module, name, self.cause = self.waiting.pop()
+            self._reach_name(module, name)
+        self.cause = outer
+
+    def _reach_what_makes(self, definition: Definition) -> None:
+        """The function around a class that was made while the project ran; where there is none, anything."""
+        module = definition.module
+        for statement in module.tree.body:
+            if any(node is definition.node for node in ast.walk(statement)):
+                self._visit(module, statement)
+                return
+        self._hide(f"{module.path.name} makes it while it runs")
+
+    def _hide(self, why: str, *, may_import: bool = True) -> None:
+        """Something that nobody can see through: all stays in."""
+        self.opaque = self.opaque or why
+        self.may_import_anything |= may_import
 
     def _load(self, name: str) -> None:
         """Run a module of the project, in thought: the packages around it, it, and what it imports."""
@@ -146,7 +191,7 @@ class _Slicer:
     def _keep(self, name: str, why: str) -> None:
         top = name.partition(".")[0]
         if top not in _ALWAYS and not self.project.is_own(name):
-            self.reached.setdefault(top, why)
+            self.reached.setdefault(top, self.cause or why)
 
     def _visit_loading(self, module: Module) -> None:
         """Keep what a module of the project really uses while it is loaded."""
@@ -159,8 +204,17 @@ class _Slicer:
                     # Nothing names it: it is imported for what its import does.
                     if (alias.asname or alias.name.partition(".")[0]) not in used:
                         self._keep(alias.name, f"{self._place(module, statement)}: imported for its effect")
-            for node in self._evaluated(module, statement):
-                self._visit(module, node)
+            for node in evaluated(self.project, module, statement):
+                self._use(module, node, node)
+        for name in unguarded_names(module, lambda statement: any(self._installed(module, statement))):
+            self._use(module, name, name)
+
+    def _use(self, module: Module, node: ast.AST, at: ast.expr | ast.stmt) -> None:
+        """Reach what a piece of code names that runs while its module loads."""
+        outer, self.cause = self.cause, f"{self._place(module, at)}: used while it loads"
+        self._visit(module, node)
+        self._reach_all()  # before the next one, so that the first line is named
+        self.cause = outer
 
     def _visit(self, module: Module, node: ast.AST) -> None:
         """Reach everything that a piece of code names."""
@@ -172,13 +226,21 @@ class _Slicer:
                     self._name(module, name)
                 case ast.Attribute() if self._reach_member(module, inner):
                     continue
+                case ast.Attribute(attr="modules") if self._function(module, inner) == "sys.modules":
+                    self._hide(f"{self._place(module, inner)}: `sys.modules`", may_import=False)
                 case ast.Import() | ast.ImportFrom():
                     self._inner_import(module, inner)
+                case ast.ClassDef() if self._is_other_service(module, inner):
+                    # It runs in a process of its own, and is made in this one too.
+                    waiting += evaluated(self.project, module, inner)
+                    continue
                 case ast.Call():
                     self._opaque_call(module, inner)
                     if self._is_call_of(module, inner, "bentoml.depends"):
-                        # The other service runs in a process of its own: nothing of its class is needed.
+                        # Nothing of the other service's class is needed, unless it is computed which.
                         waiting += [k.value for k in inner.keywords if k.arg != "on"]
+                        ons = [*inner.args, *(k.value for k in inner.keywords if k.arg == "on")]
+                        waiting += [on for on in ons if not isinstance(on, ast.Name | ast.Attribute)]
                         continue
             waiting += children(inner)
             waiting += _annotations_in_quotes(inner)
@@ -190,7 +252,7 @@ class _Slicer:
     def _name(self, module: Module, name: str) -> None:
         if (module.name, name) not in self.visited:
             self.visited.add((module.name, name))
-            self.waiting.append((module, name))
+            self.waiting.append((module, name, self.cause))
 
     def _reach_name(self, module: Module, name: str) -> None:
         for statement in module.bindings.get(name, []):
@@ -274,6 +336,9 @@ class _Slicer:
 
     def _inner_import(self, module: Module, node: ast.Import | ast.ImportFrom) -> None:
         """An import in a function: what it loads is loaded when the function runs."""
+        hidden = _IMPORTING_MODULES if any(alias.asname for alias in node.names) else frozenset()
+        if not hidden.isdisjoint(name.partition(".")[0] for name in _imported_names(module, node)):
+            self._hide(f"{self._place(module, node)}: `{ast.unparse(node)}`")
         for name in _imported_names(module, node):
             self._load(name)
         if isinstance(node, ast.ImportFrom):
@@ -286,101 +351,52 @@ class _Slicer:
 
     def _opaque_call(self, module: Module, call: ast.Call) -> None:
         """`importlib.import_module(name)` and the like: a literal says what, anything else means all."""
-        is_import = self._is_call_of(module, call, "importlib.import_module") or (
-            # As it is called where a function imports it for itself.
-            ast.unparse(call.func) in ("importlib.import_module", "import_module")
-        )
-        name = call.func.id if isinstance(call.func, ast.Name) else ""
-        if not is_import and (name not in _OPAQUE_CALLS or name in module.bindings):
-            return
+        function = self._function(module, call.func)
         why = f"{self._place(module, call)}: `{ast.unparse(call.func)}(...)`"
+        if function in _LOOKUPS:
+            self._hide(why, may_import=False)
+        if function not in _IMPORTERS:
+            return
         match call.args:
-            case [ast.Constant(value=str(text)), *_] if is_import or name == "__import__":
+            case [ast.Constant(value=str(text)), *_] if function in ("__import__", "importlib.import_module"):
                 stem = text.lstrip(".")
                 dotted = module.relative(len(text) - len(stem), stem) if stem != text else text
                 self._load(dotted)
                 self._reach_module(dotted, why)
             case _:
-                self.opaque = self.opaque or why
+                self._hide(why)
+
+    def _function(self, module: Module, node: ast.expr) -> str:
+        """The dotted name of a function, where it is one of Python or of an installed package."""
+        symbol = self.project.resolve(module, node)
+        if symbol is not None:
+            return symbol.dotted
+        root = node
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        if not isinstance(root, ast.Name) or root.id in module.bindings:
+            return ""
+        # Python's own, or as it is called where a function imports it for itself.
+        text = ast.unparse(node)
+        return f"importlib.{text}" if text == "import_module" else text
 
     def _is_call_of(self, module: Module, call: ast.Call, dotted: str) -> bool:
         symbol = self.project.resolve(module, call.func)
         return symbol is not None and symbol.dotted == dotted
 
     def _is_other_service(self, module: Module, statement: ast.stmt) -> bool:
-        """Whether a statement defines another service: that one runs in a process of its own."""
-        if not isinstance(statement, ast.ClassDef | ast.Assign | ast.AnnAssign) or statement in self.own:
+        """Whether a statement defines a service whose code does not run here.
+
+        That of other services runs in processes of their own, and while modules load that of none.
+        """
+        if not isinstance(statement, ast.ClassDef | ast.Assign | ast.AnnAssign):
+            return False
+        if statement in self.own and not self.is_loading:
             return False
         return is_service(self.project, Definition(module, statement))
 
-    def _evaluated(self, module: Module, statement: ast.stmt) -> Iterator[ast.AST]:
-        """The parts of a statement that really use what they name while the module loads.
-
-        A placeholder may stand where a name is only read, annotated, subclassed or decorated with, so
-        those parts are left out.
-        """
-        match statement:
-            case ast.FunctionDef(args=arguments) | ast.AsyncFunctionDef(args=arguments):
-                yield from _used(*arguments.defaults, *(d for d in arguments.kw_defaults if d is not None))
-                yield from self._used_decorators(module, statement.decorator_list)
-            case ast.ClassDef():
-                yield from self._used_decorators(module, statement.decorator_list)
-                yield from _used(*statement.bases)
-                yield from (keyword.value for keyword in statement.keywords)
-                reads_annotations = self._reads_annotations(module, statement)
-                for inner in statements(statement.body):
-                    yield from self._evaluated(module, inner)
-                    if reads_annotations and isinstance(inner, ast.AnnAssign):
-                        yield inner
-            case ast.Import() | ast.ImportFrom() | ast.Pass() | ast.Global() | ast.Try():
-                return
-            case ast.If(test=used) | ast.While(test=used) | ast.For(iter=used) | ast.Match(subject=used):
-                yield used
-            case ast.With(items=items):
-                # `with bentoml.importing():` says what may be missing, and uses nothing.
-                yield from _used(*(item.context_expr for item in items))
-            case ast.Assign(targets=targets, value=value):
-                yield from (n for t in targets for n in ast.walk(t) if isinstance(n, _PARTS))
-                yield from [value] if _is_unpacked(targets, value) else _used(value)
-            case ast.Expr(value=value):
-                yield from _used(value)
-            case ast.AnnAssign(value=value):
-                yield from _used(*([value] if value else []))
-            case _:
-                # The inner statements of what has any come one by one.
-                yield from (n for n in children(statement) if isinstance(n, ast.expr))
-
-    def _used_decorators(self, module: Module, decorators: list[ast.expr]) -> Iterator[ast.expr]:
-        """Arguments of decorators, and decorators of the project itself: those run while it loads."""
-        for decorator in decorators:
-            function = decorator
-            if isinstance(decorator, ast.Call):
-                yield from _used(*decorator.args, *(keyword.value for keyword in decorator.keywords))
-                function = decorator.func
-            symbol = self.project.resolve(module, function)
-            if symbol is None or self.project.module(symbol.module) is not None:
-                yield function
-
-    def _reads_annotations(self, module: Module, cls: ast.ClassDef) -> bool:
-        """Whether a class is a pydantic model or the like, through base classes of the project too."""
-        named = [
-            (d.module, expression)
-            for d in lineage(self.project, Definition(module, cls))
-            for expression in (*d.bases, *(_called(decorator) for decorator in d.decorators))
-        ]
-        symbols = [self.project.resolve(home, _called(expression)) for home, expression in named]
-        return any(s.module.partition(".")[0] in _ANNOTATION_READERS for s in symbols if s is not None)
-
     def _place(self, module: Module, node: ast.stmt | ast.expr) -> str:
         return f"{module.path.relative_to(self.project.root).as_posix()}:{node.lineno}"
-
-
-def _called(node: ast.expr) -> ast.expr:
-    """What is called or subscripted: `f` of `f(x)`, `Base` of `Base[T]`."""
-    match node:
-        case ast.Call(func=inner) | ast.Subscript(value=inner):
-            return inner
-    return node
 
 
 def _imported_names(module: Module, statement: ast.stmt) -> Iterator[str]:
@@ -422,31 +438,3 @@ def _annotations_in_quotes(node: ast.AST) -> Iterator[ast.expr]:
                 yield ast.parse(inner.value, mode="eval").body
             except (SyntaxError, ValueError):
                 continue  # a text that is none, as in `Literal["a b"]`
-
-
-def _used(*expressions: ast.expr) -> Iterator[ast.expr]:
-    yield from (expression for expression in expressions if not _is_only_read(expression))
-
-
-def _is_unpacked(targets: list[ast.expr], value: ast.expr) -> bool:
-    """Whether an assignment goes through what it assigns: `a, b = f`, and not `a, b = f, g`."""
-    is_split = any(isinstance(target, ast.Tuple | ast.List) for target in targets)
-    return is_split and not isinstance(value, ast.Tuple | ast.List)
-
-
-def _is_only_read(node: ast.expr | None) -> bool:
-    """Whether evaluating an expression does no more than look names up."""
-    match node:
-        case None | ast.Constant() | ast.Name() | ast.Lambda():
-            return True
-        case ast.Attribute(value=value):
-            return _is_only_read(value)
-        case ast.Subscript(value=value, slice=index):
-            return _is_only_read(value) and _is_only_read(index)
-        case ast.Tuple(elts=items) | ast.List(elts=items):
-            return all(_is_only_read(item) for item in items)
-        case ast.Dict(keys=keys, values=values):
-            return all(_is_only_read(item) for item in [*keys, *values])
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return _is_only_read(left) and _is_only_read(right)
-    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +11,10 @@ from functools import cached_property
 from pathlib import Path
 
 from bento_cli.errors import InputError, Problem
+
+_NAMED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+# Folders that hold no modules of the project itself.
+_FOREIGN = frozenset({"site-packages", "node_modules", "__pycache__"})
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,11 @@ class Symbol:
     def dotted(self) -> str:
         """`bentoml.service`, as a person writes it."""
         return f"{self.module}.{self.name}" if self.name else self.module
+
+    @property
+    def target(self) -> str:
+        """`service:Class`, as `BENTOML_SERVICE` takes it."""
+        return f"{self.module}:{self.name}"
 
 
 @dataclass
@@ -48,6 +58,38 @@ class Module:
     def mutations(self) -> dict[str, list[ast.stmt]]:
         """The statements that change what a name holds: `NAME[0] = x`, `NAME.add(x)`, `@NAME.register`."""
         return self._by_name(_mutated_names)
+
+    @cached_property
+    def hides_names(self) -> bool:
+        """Whether code of the module may bind names that no statement shows."""
+        return "__getattr__" in self.bindings or any(map(self._binds_unseen, walk(self.tree)))
+
+    def _binds_unseen(self, node: ast.AST) -> bool:
+        match node:
+            case ast.Call(func=ast.Name(id="exec" | "globals" as name)):
+                return name not in self.bindings
+            case ast.Call(func=ast.Name(id="locals" | "vars" as name), args=[]):
+                return name not in self.bindings
+            case ast.Attribute(value=ast.Name(id="sys"), attr="modules"):
+                return True
+        return False
+
+    def binding(self, name: str) -> list[ast.stmt]:
+        """The statements that bind a name; of a dotted one, those in the body of the class before the dot."""
+        first, *rest = name.split(".")
+        found = self.bindings.get(first, [])
+        for part in rest:
+            classes = [statement for statement in found if isinstance(statement, ast.ClassDef)]
+            found = [s for cls in classes[-1:] for s in statements(cls.body) if part in bound_names(s)]
+        return found
+
+    def definition(self, qualname: str) -> ast.ClassDef | None:
+        """The class of that `__qualname__`, also one inside a function: `make.<locals>.Class`."""
+        found: list[ast.AST] = [self.tree]
+        for part in (part for part in qualname.split(".") if part != "<locals>"):
+            bodies = [s for node in found for s in statements(getattr(node, "body", []))]
+            found = [s for s in bodies if isinstance(s, _NAMED) and s.name == part]
+        return next((node for node in reversed(found) if isinstance(node, ast.ClassDef)), None)
 
     def _by_name(self, names: Callable[[ast.stmt], Iterator[str]]) -> dict[str, list[ast.stmt]]:
         found: dict[str, list[ast.stmt]] = {}
@@ -122,9 +164,41 @@ class Project:
         }
         return sorted(f"{package}.{file}" if package else file for file in files - {"__init__"})
 
-    def resolve(self, module: Module, node: ast.expr) -> Symbol | None:
-        """What a name or dotted name stands for in `module`; None for anything else."""
+    def all_modules(self) -> Iterator[Module]:
+        """Every file that could be imported, those that are no Python left out."""
+        root, src = self.folders
+        for folder in (src, root):
+            for path in sorted(_python_files(folder)):
+                if folder == root and path.is_relative_to(src) and not (src / "__init__.py").exists():
+                    continue
+                name = ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__")
+                try:
+                    module = self.module(name)
+                except InputError:
+                    continue  # nothing has imported it so far, and what does will fail with the same words
+                if module is not None and module.path == path:
+                    yield module
+
+    def resolve(self, module: Module, node: ast.expr, within: str = "") -> Symbol | None:
+        """What a name or dotted name stands for in `module`; None for anything else.
+
+        Args:
+            within: the class in whose body it stands, which binds names of its own.
+        """
+        if within:
+            match self._bound_within(module, node, within):
+                case ast.ClassDef():
+                    return Symbol(module.name, f"{within}.{ast.unparse(node)}")
+                case ast.Assign(value=ast.Name() | ast.Attribute() as value) if isinstance(node, ast.Name):
+                    is_class = isinstance(self._bound_within(module, value, within), ast.ClassDef)
+                    return self.resolve(module, value, within if is_class else "")
         return self._resolve(module, node, frozenset())
+
+    def _bound_within(self, module: Module, node: ast.expr, cls: str) -> ast.stmt | None:
+        """The statement of a class's body that binds the first of a dotted name's parts."""
+        root = next((inner for inner in ast.walk(node) if isinstance(inner, ast.Name)), None)
+        bound = module.binding(f"{cls}.{root.id}") if root else []
+        return bound[-1] if bound else None
 
     def _resolve(self, module: Module, node: ast.expr, seen: frozenset[tuple[str, str]]) -> Symbol | None:
         if isinstance(node, ast.Attribute):
@@ -187,6 +261,35 @@ class Project:
                 if path.is_file():
                     return Module(name, path, _parse(path), is_package)
         return None
+
+
+def imported_modules(project: Project) -> set[str]:
+    """Top-level modules that any file of the project imports anywhere, the project's own left out."""
+    return {
+        name.partition(".")[0]
+        for module in project.all_modules()
+        for node in walk(module.tree)
+        for name in _absolute_imports(node)
+        if not project.is_own(name)
+    }
+
+
+def _absolute_imports(node: ast.AST) -> list[str]:
+    match node:
+        case ast.Import(names=names):
+            return [alias.name for alias in names]
+        case ast.ImportFrom(module=str(name), level=0):
+            return [name]
+    return []
+
+
+def _python_files(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name.isidentifier() and name not in _FOREIGN]
+        if "pyvenv.cfg" in files:
+            folders.clear()
+            continue
+        yield from (Path(parent, name) for name in files if name.endswith(".py"))
 
 
 def _parse(path: Path) -> ast.Module:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import EXAMPLE, PROJECTS, Discover, Problems
+from tests.cli.conftest import EXAMPLE, PROJECTS, Discover, Problems, WriteProject
 
 from bento_cli.discovery import Discovery, discover
 from bento_cli.errors import InputError, Problem
 from bento_cli.source import Project
-from bentoml._graph import Edge
+from bentoml._graph import Edge, ServiceGraph
+from bentoml.images import Image
 
 
 def names(discovery: Discovery) -> list[str]:
@@ -337,6 +342,41 @@ def test_what_a_decorator_says_beside_the_configuration(discovered: Discover) ->
     assert (node.labels, node.description) == ({"team": "vision"}, "Says what is on a picture.")
 
 
+def test_what_a_service_says_of_its_image_is_read_where_it_is_no_computation(discovered: Discover) -> None:
+    text = """
+        import os
+        import bentoml
+        from settings import IMAGE
+
+        @bentoml.service(image=bentoml.images.Image(os.environ["BASE"]))
+        class Leaf: ...
+
+        @bentoml.service(image=IMAGE)
+        class Entry:
+            leaf = bentoml.depends(Leaf)
+        """
+    settings = """
+        import bentoml
+
+        IMAGE = bentoml.images.Image(python_version="3.11").python_packages("numpy")
+        """
+
+    images = discovered({"service.py": text, "settings.py": settings}).images
+
+    assert images == {"Entry": Image(python_version="3.11").python_packages("numpy")}
+
+
+def test_what_an_image_does_not_take_is_a_problem(problems: Problems) -> None:
+    text = """
+        import bentoml
+
+        @bentoml.service(image=bentoml.images.Image().run(5))
+        class Entry: ...
+        """
+
+    assert problems({"service.py": text}) == ["service.py:3: `image` of Entry: `run()` takes text, found [5]"]
+
+
 def test_a_dependency_goes_by_the_name_that_the_other_service_gives_itself(discovered: Discover) -> None:
     text = """
         import bentoml
@@ -588,6 +628,24 @@ def test_a_dependency_on_what_is_no_service(problems: Problems, on: str) -> None
 
     assert problems({"service.py": text, "typed.py": SERVICE}) == [
         f"service.py:12: `{on}` is no class marked with `@bentoml.service` in this project"
+    ]
+
+
+def test_the_nearest_service_is_named_where_a_dependency_is_misspelled(problems: Problems) -> None:
+    text = """
+        import bentoml
+
+        @bentoml.service
+        class Classifier: ...
+
+        @bentoml.service
+        class Entry:
+            leaf = bentoml.depends(Clasifier)
+        """
+
+    assert problems({"service.py": text}) == [
+        "service.py:8: `Clasifier` is no class marked with `@bentoml.service` in this project, did you mean "
+        "`Classifier`?"
     ]
 
 
@@ -908,3 +966,282 @@ def test_all_problems_come_at_once(problems: Problems) -> None:
         "service.py:7",
         "service.py:11",
     ]
+
+
+NESTED = """
+    import bentoml
+
+    class Models:
+        @bentoml.service(workers=2)
+        class Ranker:
+            @bentoml.api
+            def rank(self): ...
+
+    @bentoml.service
+    class Entry:
+        @bentoml.service
+        class Stock:
+            @bentoml.service
+            class Shelf: ...
+
+            shelf = bentoml.depends(Shelf)
+
+            @bentoml.api
+            def items(self): return self.shelf.count()
+
+        Items = Stock
+        stock = bentoml.depends(Stock)
+        same = bentoml.depends(Items)
+        ranker = bentoml.depends(Models.Ranker)
+
+        def call(self):
+            return self.stock.items(), self.ranker.rank()
+    """
+
+
+def test_services_are_found_inside_classes(discovered: Discover) -> None:
+    graph = discovered({"service.py": NESTED.replace("count()", "to_async")}).graph
+
+    assert [(node.target, [edge.service for edge in node.dependencies]) for node in graph] == [
+        ("service:Entry.Stock.Shelf", []),
+        ("service:Entry.Stock", ["Shelf"]),
+        ("service:Models.Ranker", []),
+        ("service:Entry", ["Stock", "Stock", "Ranker"]),
+    ]
+
+
+def test_a_service_inside_a_class_is_checked_as_any_other(problems: Problems) -> None:
+    assert problems({"service.py": NESTED}) == [
+        "service.py:19: Shelf has no endpoint 'count'; its endpoints: none"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [
+        ("service:Models.Ranker", "Ranker"),
+        ("service:Entry.Stock", "Stock"),
+        ("service:Entry.stock", "Stock"),
+        ("service:Entry.Stock.Shelf", "Shelf"),
+        ("other:models.Models.Ranker", "Ranker"),
+    ],
+)
+def test_the_entry_may_stand_inside_a_class(discovered: Discover, entry: str, name: str) -> None:
+    files = {"service.py": NESTED.replace("count()", "to_async"), "other.py": "import service as models"}
+
+    assert discovered(files, entry).graph.entry == name
+
+
+def targets_at_run_time(graph: ServiceGraph) -> dict[str, str]:
+    """What the runtime finds by each service's target in the current folder: the name, and its own target."""
+    load = """
+        import json, sys
+        from pathlib import Path
+        from bentoml._loader import load_service
+
+        services = [load_service(target, project=Path.cwd()) for target in sys.argv[1:]]
+        print(json.dumps({service.name: service.target for service in services}))
+        """
+    command = [sys.executable, "-c", textwrap.dedent(load), *(node.target for node in graph)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, str] = json.loads(run.stdout)
+    return found
+
+
+def test_a_service_inside_a_class_is_found_by_the_runtime_too(discovered: Discover) -> None:
+    graph = discovered({"service.py": NESTED.replace("count()", "to_async")}).graph
+
+    assert targets_at_run_time(graph) == {node.name: node.target for node in graph}
+
+
+OPEN = """
+    import os
+    import bentoml
+    {imports}
+
+    @bentoml.service(workers=2)
+    class Leaf:
+        @bentoml.api
+        def one(self) -> int: ...
+
+    def make(name):
+        @bentoml.service(name=name, resources={{"gpu": 1}})
+        class Made:
+            leaf = bentoml.depends(Leaf)
+
+            @bentoml.api
+            def two(self) -> int: ...
+
+        return Made
+
+    {how}
+
+    @bentoml.service
+    class Entry:
+        it = bentoml.depends({what})
+        outside = bentoml.depends(url="http://a")
+    """
+
+
+@pytest.mark.parametrize(
+    ("how", "what", "target"),
+    [
+        ("LEAVES = {'a': Leaf}", "LEAVES['a']", "service:Leaf"),
+        ("Found = Leaf if os.name else None", "Found", "service:Leaf"),
+        ("for Found in [Leaf]: ...", "Found", "service:Leaf"),
+        ("globals()['Found'] = Leaf", "Found", "service:Leaf"),
+        ("Made = make('made')", "Made", "service:Made"),
+        ("ALL = [make('made')]", "ALL[0]", "service:Entry.it"),
+        ("", "make('made')", "service:Entry.it"),
+        ("class Holder:\n        made = make('made')", "Holder.made", "service:Entry.it"),
+    ],
+)
+def test_what_a_computed_dependency_leads_to_is_found_by_importing_the_project(
+    discovered: Discover, how: str, what: str, target: str
+) -> None:
+    text = OPEN.format(imports="import not_installed", how=how, what=what)
+
+    discovery = discovered({"service.py": text})
+
+    service = "Leaf" if target == "service:Leaf" else "made"
+    edges = [Edge(attribute="it", service=service), Edge(attribute="outside", url="http://a")]
+    assert discovery.graph.services["Entry"].dependencies == tuple(edges)
+    assert discovery.graph.services[service].target == target
+    assert [problem.message for problem in discovery.unknown] == [
+        f"`{what}` is computed, so the project was imported to find the service behind it"
+    ]
+
+
+def test_a_service_that_was_made_says_the_same_as_one_that_is_written(discovered: Discover) -> None:
+    discovery = discovered({"service.py": OPEN.format(imports="", how="Made = make('made')", what="Made")})
+
+    made = discovery.graph.services["made"]
+    assert (made.endpoints, made.config, made.dependencies) == (
+        ("two",),
+        {"resources": {"gpu": 1}},
+        (Edge(attribute="leaf", service="Leaf"),),
+    )
+    assert discovery.imported == {"made"}
+
+
+def test_a_service_that_was_made_is_found_by_the_runtime_by_its_target(discovered: Discover) -> None:
+    graph = discovered({"service.py": OPEN.format(imports="", how="", what="make('made')")}).graph
+
+    assert list(targets_at_run_time(graph)) == ["Leaf", "made", "Entry"]
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("Entry = make()", "service:Entry"),
+        ("Entry = make()", "service"),
+        ("globals()['Entry'] = make()", "service:Entry"),
+        ("@marked\nclass Entry: ...", "service:Entry"),
+        ("from other import *", "service:Entry"),
+    ],
+)
+def test_an_entry_that_is_computed_is_found_by_importing_the_project(
+    discovered: Discover, text: str, target: str
+) -> None:
+    made = "import bentoml\ndef marked(cls): return bentoml.service(name='made')(cls)\n"
+    made += "def make(): return marked(type('Entry', (), {}))\n"
+    files = {
+        "made.py": made,
+        "other.py": "from made import *\nvars()['Entry'] = make()\n",
+        "service.py": f"from made import *\n{text}\n",
+    }
+
+    assert discovered(files, target).graph.entry == "made"
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        (
+            "raise RuntimeError('no\\nmodel')",
+            "service.py:20: raised while it was imported: RuntimeError: no model",
+        ),
+        ("raise SystemExit(3)", "service.py:20: raised while it was imported: SystemExit: 3"),
+        (
+            "if not_installed.cuda.is_available(): ...",
+            "service.py:20: while it was imported: `not_installed.cuda.is_available(...)` is used, "
+            "and that is not installed here",
+        ),
+        ("os._exit(3)", "service.py: the process that imported `service:Entry` ended with 3: without a word"),
+    ],
+)
+def test_a_project_that_cannot_be_imported_is_told_with_the_reason_why_it_was(
+    problems: Problems, how: str, expected: str
+) -> None:
+    text = OPEN.format(imports="import not_installed", how=how, what="LEAVES['a']")
+
+    assert set(problems({"service.py": text})) == {
+        expected,
+        "service.py:24: `LEAVES['a']` is computed, so the project was imported to find the service behind it",
+    }
+
+
+@pytest.mark.parametrize(
+    ("how", "what", "expected"),
+    [
+        ("ALL = {'a': None}", "ALL['a']", "ValueError: `depends()` needs a service, `url=` or `deployment=`"),
+        (
+            "ALL = {'a': 5}",
+            "ALL['a']",
+            "TypeError: `depends()` takes a class marked with `@bentoml.service`, found 5",
+        ),
+    ],
+)
+def test_a_computed_dependency_that_leads_nowhere(
+    problems: Problems, how: str, what: str, expected: str
+) -> None:
+    text = OPEN.format(imports="", how=how, what=what)
+
+    assert f"service.py:24: raised while it was imported: {expected}" in problems({"service.py": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "expected"),
+    [
+        ("Entry = list()", "service:Entry", "service.py: 'service:Entry' is a list, not a class marked with"),
+        ("vars()['a'] = 1", "service:Entry", "service.py: 'service:Entry': 'service' has no 'Entry'"),
+        (
+            "def f(): ...\nx = f()",
+            "service",
+            "service.py: 'service': 'service' has no service: mark a class with",
+        ),
+    ],
+)
+def test_a_computed_entry_that_is_none(problems: Problems, text: str, target: str, expected: str) -> None:
+    found = problems({"service.py": text}, target)
+
+    assert any(problem.startswith(expected) for problem in found)
+
+
+def test_what_a_project_prints_while_it_is_imported_does_no_harm(discovered: Discover) -> None:
+    text = OPEN.format(imports="print('{}'); os.system('echo {}')", how="LEAVES = [Leaf]", what="LEAVES[0]")
+
+    assert names(discovered({"service.py": text})) == ["Leaf", "Entry"]
+
+
+def test_a_project_that_is_imported_gets_its_arguments(project: WriteProject) -> None:
+    text = OPEN.format(
+        imports="args = bentoml.use_arguments()", how="LEAVES = {'a': Leaf}", what="LEAVES[args.leaf]"
+    )
+    root = project({"service.py": text})
+
+    found = discover(
+        Project(root), "service:Entry", lambda message: Problem(root, 1, message), arguments={"leaf": "a"}
+    )
+
+    assert names(found) == ["Leaf", "Entry"]
+
+
+def test_nothing_is_imported_where_something_is_wrong_anyway(problems: Problems) -> None:
+    text = OPEN.format(imports="", how="open('run', 'w').close()", what="ALL[0]")
+    text += "    wrong = bentoml.depends()\n"
+
+    assert problems({"service.py": text}) == [
+        "service.py:26: `depends()` needs a service, `url=` or `deployment=`"
+    ]
+    assert not Path("run").exists()

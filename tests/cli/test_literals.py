@@ -7,8 +7,9 @@ import ast
 import pytest
 from tests.cli.conftest import WriteProject
 
-from bento_cli.literals import literal
+from bento_cli.literals import image, literal
 from bento_cli.source import Project
+from bentoml.images import Image
 
 SERVICE = """
     import os
@@ -66,6 +67,13 @@ def value_of(write: WriteProject, expression: str) -> object:
         ("settings.TRAFFIC", {"timeout": 90}),
         ("ANNOTATED", 7),
         ("FOREIGN", 90),
+        ("'a' + 'b'", "ab"),
+        ("[1] + [*(2, 3)]", [1, 2, 3]),
+        ("(1,) + (2,)", (1, 2)),
+        ("TRAFFIC | {'max_concurrency': 5}", {"timeout": 30, "max_concurrency": 5}),
+        ("f'{MINUTE}s'", "60s"),
+        ("settings.TRAFFIC['timeout']", 90),
+        ("[1, 2][-1]", 2),
     ],
 )
 def test_is_known(project: WriteProject, expression: str, expected: object) -> None:
@@ -85,10 +93,86 @@ def test_is_known(project: WriteProject, expression: str, expected: object) -> N
             "[*range(3)]",
             "{**MANY}",
             "{**MINUTE}",
-            "f'{1}'",
+            "[*TRAFFIC]",
+            "f'{1.5:.2f}'",
+            "f'{MANY}'",
+            "f'{None}'",
+            "{'a': 1}['b']",
+            "[1][1]",
+            "'a'[0]",
+            "[] + ()",
+            "'a' + 1",
         ),
     ],
 )
 def test_is_computed(project: WriteProject, expression: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # each has words of its own, which nobody reads
         value_of(project, expression)
+
+
+IMAGES = """
+    import bentoml
+    from bentoml.images import Image
+
+    PACKAGES = ["numpy", "torch"]
+    image = bentoml.images.Image(python_version="3.11").python_packages(*PACKAGES).run("a; b")
+    told = Image("debian")
+    told.system_packages("git")
+    told.requirements_file("more.txt")
+    changed = Image()
+    changed.base_image = "debian"
+    twice = Image()
+    twice = twice.run("a")
+    if PACKAGES:
+        asked = Image()
+        asked.run("a")
+    """
+
+
+def image_of(write: WriteProject, expression: str) -> Image:
+    project = Project(write({"images.py": IMAGES, "service.py": "import bentoml, images, os"}))
+    module = project.module("service")
+    assert module is not None
+    return image(project, module, ast.parse(expression, mode="eval").body)
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("bentoml.images.Image(distro='alpine')", Image(distro="alpine")),
+        ("bentoml.images.PythonImage().uv_lock()", Image().uv_lock()),
+        ("images.image", Image(python_version="3.11").python_packages("numpy", "torch").run("a; b")),
+        ("images.told", Image("debian").system_packages("git").requirements_file("more.txt")),
+    ],
+)
+def test_an_image_is_known(project: WriteProject, expression: str, expected: Image) -> None:
+    assert image_of(project, expression) == expected
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        *("images.changed", "images.twice", "images.asked", "images.missing", "bentoml.images.Other()"),
+        *("bentoml.images.Image(os.environ['A'])", "bentoml.images.Image().run(os.environ['A'])"),
+        *("bentoml.images.Image(**images.told)", "bentoml.images.Image().python_packages(*[])"),
+        *("bentoml.images.Image().run(command='a')", "None", "bentoml.images.Image"),
+    ],
+)
+def test_an_image_is_computed(project: WriteProject, expression: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # each has words of its own, which nobody reads
+        image_of(project, expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("bentoml.images.Image(python='3.11')", "unexpected keyword argument 'python'"),
+        ("bentoml.images.Image().run(5)", "`run\\(\\)` takes text, found \\[5\\]"),
+        ("bentoml.images.Image().run('a', 'b')", "takes 2 positional arguments"),
+    ],
+)
+def test_an_image_is_not_given_what_it_does_not_take(
+    project: WriteProject, expression: str, expected: str
+) -> None:
+    with pytest.raises(TypeError, match=expected):
+        image_of(project, expression)

@@ -104,7 +104,7 @@ def test_what_is_mounted_on_a_service_and_its_hooks_are_of_its_slice() -> None:
     found = slices("mounted-apps", "service:Front")
 
     assert {module: why.partition(":")[0] for module, why in found["Front"].reached.items()} == {
-        "fastapi": "more.py",
+        "fastapi": "service.py",
         "jinja2": "admin.py",
         "matplotlib": "web.py",
         "pandas": "more.py",
@@ -191,34 +191,36 @@ def test_what_is_merely_named_can_be_loaded_without_it(project: WriteProject) ->
 @pytest.mark.parametrize(
     ("top", "line"),
     [
-        ("import torch\nDEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'", 2),
-        ("import torch\nDEVICE = torch.device('cpu')", 2),
-        ("import torch\ntorch.set_num_threads(1)", 2),
-        ("import torch\ntorch.backends.cudnn.benchmark = True", 2),
-        ("import torch\ntorch.x[0] = 1", 2),
-        ("import torch\nKINDS = [torch.zeros(1)]", 2),
-        ("import torch\na, b = torch.finfo", 2),
-        ("import torch\nif torch.version: ...", 2),
-        ("import torch\nfor x in torch.all: ...", 2),
-        ("import torch\nwith torch.no_grad(): ...", 2),
-        ("import torch\nassert torch.x", 2),
-        ("import torch\nx = 1\nx += torch.one", 2),
-        ("import torch\nmatch torch.x:\n    case 1: ...", 2),
-        ("import torch\ndef f(x=torch.zeros(1)): ...", 2),
-        ("import torch\ndef f(*, x=torch.zeros(1)): ...", 2),
-        ("import torch\n@torch.op(torch.zeros(1))\ndef f(): ...", 2),
-        ("import torch\nclass Net(torch.make()): ...", 2),
-        ("import torch\nclass Net(metaclass=torch.Meta): ...", 2),
-        ("import torch\nclass Net:\n    size = torch.zeros(1)", 2),
-        ("import torch\nclass Net:\n    if True:\n        size = torch.zeros(1)", 2),
-        ("import torch\nTEXT = f'{torch.__version__}'", 2),
-        ("import torch\ndef helper(): return torch.zeros(1)\nX = helper()", 2),
-        ("import torch\ndef mark(f):\n    torch.x()\n    return f\n@mark\ndef f(): ...", 2),
-        ("import torch\ndef mark(x): return torch.jit(x)\n@mark(1)\nclass Net: ...", 2),
+        ("import torch\nDEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'", 3),
+        ("import torch\nDEVICE = torch.device('cpu')", 3),
+        ("import torch\ntorch.set_num_threads(1)", 3),
+        ("import torch\ntorch.backends.cudnn.benchmark = True", 3),
+        ("import torch\ntorch.x[0] = 1", 3),
+        ("import torch\nKINDS = [torch.zeros(1)]", 3),
+        ("import torch\na, b = torch.finfo", 3),
+        ("import torch\nif torch.version: ...", 3),
+        ("import torch\nfor x in torch.all: ...", 3),
+        ("import torch\nwith torch.no_grad(): ...", 3),
+        ("import torch\nassert torch.x", 3),
+        ("import torch\nx = 1\nx += torch.one", 4),
+        ("import torch\nmatch torch.x:\n    case 1: ...", 3),
+        ("import torch\ndef f(x=torch.zeros(1)): ...", 3),
+        ("import torch\ndef f(*, x=torch.zeros(1)): ...", 3),
+        ("import torch\n@torch.op(torch.zeros(1))\ndef f(): ...", 3),
+        ("import torch\nclass Net(torch.make()): ...", 3),
+        ("import torch\nclass Net(metaclass=torch.Meta): ...", 3),
+        ("import torch\nclass Net:\n    size = torch.zeros(1)", 4),
+        ("import torch\nclass Net:\n    if True:\n        size = torch.zeros(1)", 5),
+        ("import torch\nTEXT = f'{torch.__version__}'", 3),
+        ("import torch\ndef helper(): return torch.zeros(1)\nX = helper()", 4),
+        ("import torch\ndef mark(f):\n    torch.x()\n    return f\n@mark\ndef f(): ...", 6),
+        ("import torch\ndef mark(x): return torch.jit(x)\n@mark(1)\nclass Net: ...", 4),
         ("from torch import *", 2),
     ],
 )
-def test_real_use_while_loading_keeps_a_module(sliced: SliceOf, top: str, line: int) -> None:
+def test_real_use_while_loading_keeps_a_module_and_its_line_is_named(
+    sliced: SliceOf, top: str, line: int
+) -> None:
     part = sliced(two_services(top))
 
     assert part.reached["torch"].startswith(f"service.py:{line}: ")
@@ -259,6 +261,27 @@ def test_the_annotations_of_a_pydantic_model_are_used_while_loading(sliced: Slic
     part = sliced(two_services(top))
 
     assert_slice(part, reached={"numpy"}, absent={"torch"})
+
+
+@pytest.mark.parametrize(
+    ("maker", "mark"),
+    [
+        ("from pydantic import validate_call", "@validate_call"),
+        ("from pydantic import validate_call", "@validate_call(config={})"),
+        ("from fastapi import FastAPI\napp = FastAPI()", "@app.post('/x')"),
+        ("import fastapi\nrouter = fastapi.APIRouter()", "@router.get('/x')"),
+    ],
+)
+def test_the_annotations_of_what_is_registered_somewhere_are_used_while_loading(
+    sliced: SliceOf, maker: str, mark: str
+) -> None:
+    top = (
+        f"import numpy as np\nimport torch\n{maker}\n{mark}\nasync def f(x: np.ndarray) -> torch.Tensor: ..."
+    )
+
+    part = sliced(two_services(top))
+
+    assert {"numpy", "torch"} <= set(part.reached)
 
 
 @pytest.mark.parametrize(
@@ -492,22 +515,52 @@ def test_a_module_of_the_project_imported_by_a_literal_name_is_reached(sliced: S
     assert set(sliced(files).reached) == {"cv2", "regex"}
 
 
+HIDING = [
+    "import importlib\nreturn importlib.import_module(x)",
+    "import importlib as il\nreturn il.import_module(x)",
+    "from importlib import import_module as load\nreturn load(x)",
+    "import importlib.util\nreturn importlib.util.spec_from_file_location(x, x)",
+    "import runpy\nreturn runpy.run_path(x)",
+    "import pkgutil\nreturn list(pkgutil.iter_modules(x))",
+    "import pickle\nreturn pickle.loads(x)",
+    "import joblib\nreturn joblib.load(x)",
+    "return __import__(x)",
+    "return eval(x)",
+    "exec(x)",
+]
+
+
 @pytest.mark.parametrize(
-    "code",
-    [
-        "import importlib\nreturn importlib.import_module(x)",
-        "return __import__(x)",
-        "return eval(x)",
-        "exec(x)",
-        "return globals()[x]",
-    ],
+    "code", [*HIDING, "return globals()[x]", "import sys\nreturn getattr(sys.modules[__name__], x)"]
 )
 def test_a_computed_name_may_be_any_of_the_imported_modules(sliced: SliceOf, code: str) -> None:
     files = two_services("import torch, cv2", entry=code, other="torch.x(), cv2.x()")
 
     part = sliced(files)
 
-    assert_slice(part, reached={"torch", "cv2"}, absent=set())
+    assert {"torch", "cv2"} <= set(part.reached)
+    assert part.absent == set()
+
+
+@pytest.mark.parametrize("code", HIDING)
+def test_what_is_imported_by_a_computed_name_may_be_any_file_of_the_project(
+    sliced: SliceOf, code: str
+) -> None:
+    files = {
+        **two_services("", entry=code),
+        "plugins/faces.py": "import torch",
+        "src/more/text.py": "def f():\n    import regex",
+        "broken.py": "import cv2 as",
+        ".venv/lib/site-packages/thing.py": "import jax",
+    }
+
+    assert set(sliced(files).reached) - {"joblib"} == {"torch", "regex"}
+
+
+def test_the_function_that_hides_what_is_needed_is_named(sliced: SliceOf) -> None:
+    part = sliced(two_services("import torch", entry="return globals()[x]", other="torch.x()"))
+
+    assert part.reached == {"torch": "service.py:16: `globals(...)`"}
 
 
 @pytest.mark.parametrize("code", ["self.model.eval()", "x.exec()", "self.globals()", "x.import_module(x)"])
@@ -570,6 +623,154 @@ def test_a_module_that_may_be_missing_is_not_needed_where_only_its_flag_is_asked
     part = sliced(two_services(top, entry="return HAS_TORCH", other="return to_gpu(x)"))
 
     assert_slice(part, reached=set(), absent={"torch"})
+
+
+GUARDED = [
+    "import torch\n    VERSION = torch.version",
+    "import torch\n    class Net(torch.nn.Module): ...",
+]
+NAMED_OUTSIDE = [
+    "DTYPE = torch.float16",
+    "class Net(torch.nn.Module): ...",
+    "class Holder:\n    dtype = torch.float16",
+    "@torch.no_grad()\ndef f(): ...",
+    "def f(x: torch.Tensor): ...",
+    "def f(x=torch.float16): ...",
+    "x: torch.Tensor",
+]
+MAY_FAIL = ["try:\n    {}\nexcept ImportError:\n    pass", "with bentoml.importing():\n    {}"]
+
+
+@pytest.mark.parametrize("named", NAMED_OUTSIDE)
+@pytest.mark.parametrize("may_fail", MAY_FAIL)
+def test_what_may_be_missing_is_needed_where_its_name_is_used_while_loading(
+    sliced: SliceOf, may_fail: str, named: str
+) -> None:
+    part = sliced(two_services(f"{may_fail.format('import torch')}\n{named}"))
+
+    assert part.reached["torch"].endswith(": used while it loads")
+
+
+@pytest.mark.parametrize("guarded", GUARDED)
+@pytest.mark.parametrize("may_fail", MAY_FAIL)
+def test_what_may_be_missing_is_not_needed_where_only_what_comes_with_it_is_named(
+    sliced: SliceOf, may_fail: str, guarded: str
+) -> None:
+    part = sliced(two_services(may_fail.format(guarded)))
+
+    assert_slice(part, reached=set(), absent={"torch"})
+
+
+def test_annotations_that_are_never_looked_at_do_not_need_what_may_be_missing(sliced: SliceOf) -> None:
+    top = """
+        with bentoml.importing():
+            import torch
+
+        def f(x: torch.Tensor) -> torch.Tensor: ...
+        y: torch.Tensor
+        """
+    files = two_services(top)
+    files["service.py"] = f"from __future__ import annotations\n{files['service.py']}"
+
+    assert_slice(sliced(files), reached=set(), absent={"torch"})
+
+
+def test_a_service_inside_a_class_has_a_slice_of_its_own(sliced: SliceOf) -> None:
+    text = """
+        import bentoml, cv2, regex, torch
+
+        @bentoml.service
+        class Entry:
+            @bentoml.service
+            class Inner:
+                @bentoml.api
+                def run(self): return torch.zeros(1)
+
+            inner = bentoml.depends(Inner)
+            size = regex.size()
+
+            @bentoml.api
+            def call(self): return cv2.Canny(1)
+        """
+
+    entry, inner = sliced({"service.py": text}), sliced({"service.py": text}, "Inner")
+
+    assert (set(entry.reached), set(inner.reached)) == ({"cv2", "regex"}, {"regex", "torch"})
+
+
+MADE = """
+    import bentoml, cv2, regex, jax
+
+    class Model:
+        def load(self): return jax.load(1)
+
+    def make(model):
+        @bentoml.service
+        class Made:
+            def __init__(self): self.model = model().load()
+
+            @bentoml.api
+            def run(self): return regex.sub(1)
+        return Made
+
+    {how}
+
+    @bentoml.service
+    class Entry:
+        made = bentoml.depends({what})
+
+        @bentoml.api
+        def call(self): return cv2.Canny(1)
+    """
+
+
+@pytest.mark.parametrize(
+    ("how", "what"), [("Made = make(Model)", "Made"), ("ALL = [make(Model)]", "ALL[0]"), ("", "make(Model)")]
+)
+def test_a_service_that_a_function_makes_needs_what_the_function_is_given(
+    sliced: SliceOf, how: str, what: str
+) -> None:
+    text = MADE.format(how=how, what=what)
+
+    made, entry = sliced({"service.py": text}, "Made"), sliced({"service.py": text})
+
+    assert_slice(made, reached={"jax", "regex"}, absent={"cv2"})
+    # Calling the function, which every process does, may run the class that it is given.
+    assert_slice(entry, reached={"jax", "cv2"}, absent={"regex"})
+
+
+def test_a_service_that_no_class_in_the_source_shows_keeps_everything(sliced: SliceOf) -> None:
+    text = """
+        import bentoml, cv2, jax
+
+        Made = bentoml.service(type("Made", (), {"run": bentoml.api(lambda self: jax.zeros(1))}))
+
+        @bentoml.service
+        class Entry:
+            made = bentoml.depends(Made)
+            def f(self): return cv2.Canny(1)
+        """
+
+    part = sliced({"service.py": text}, "Made")
+
+    assert part.reached["cv2"] == "service.py makes it while it runs"
+
+
+def test_what_a_computed_dependency_is_computed_with_is_used_while_loading(sliced: SliceOf) -> None:
+    text = """
+        import os, bentoml, jax
+
+        @bentoml.service
+        class Leaf: ...
+
+        LEAVES = {"cpu": Leaf}
+
+        @bentoml.service
+        class Entry:
+            leaf = bentoml.depends(LEAVES[os.environ.get(jax.x, "cpu") if False else "cpu"])
+        """
+
+    assert set(sliced({"service.py": text}).reached) == {"jax"}
 
 
 def test_what_is_imported_for_type_checkers_is_not_imported(sliced: SliceOf) -> None:

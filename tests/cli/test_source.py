@@ -9,7 +9,7 @@ import pytest
 from tests.cli.conftest import WriteProject
 
 from bento_cli.errors import InputError
-from bento_cli.source import Module, Project, statements
+from bento_cli.source import Module, Project, imported_modules, statements
 
 
 def module_of(text: str, name: str = "service", *, is_package: bool = False) -> Module:
@@ -208,3 +208,99 @@ def test_a_strange_escape_is_the_files_own_matter(project: WriteProject) -> None
     root = project({"service.py": "x = '\\d'"})
 
     assert Project(root).module("service") is not None
+
+
+def test_a_dotted_name_is_bound_in_the_body_of_a_class() -> None:
+    module = module_of("class A:\n    class B:\n        x = 1\n    if a:\n        y = 2\nz = 3")
+
+    found = {name: [s.lineno for s in module.binding(name)] for name in ("A.B", "A.B.x", "A.y", "A.z", "z.A")}
+
+    assert found == {"A.B": [2], "A.B.x": [3], "A.y": [5], "A.z": [], "z.A": []}
+
+
+@pytest.mark.parametrize(
+    ("expression", "within", "expected"),
+    [
+        ("Inner", "Outer", "service.Outer.Inner"),
+        ("Inner.Deep", "Outer", "service.Outer.Inner.Deep"),
+        ("Alias", "Outer", "service.Outer.Inner"),
+        ("Foreign", "Outer", "service.Top"),
+        ("Same", "Outer", "service.Same"),
+        ("Top", "Outer", "service.Top"),
+        ("Outer.Inner", "", "service.Outer.Inner"),
+        ("Inner", "", None),
+    ],
+)
+def test_a_name_in_the_body_of_a_class_stands_for(
+    project: WriteProject, expression: str, within: str, expected: str | None
+) -> None:
+    text = """
+        class Top: ...
+        class Same: ...
+        class Outer:
+            class Inner:
+                class Deep: ...
+            Alias = Inner
+            Foreign = Top
+            Same = Same
+        """
+    found = Project(project({"service.py": text}))
+    module = found.module("service")
+    assert module is not None
+
+    symbol = found.resolve(module, ast.parse(expression, mode="eval").body, within)
+
+    assert (symbol.dotted if symbol else None) == expected
+
+
+@pytest.mark.parametrize(
+    ("qualname", "line"),
+    [("A", 1), ("A.B", 2), ("make.<locals>.C", 5), ("make", None), ("A.C", None), ("D", 7)],
+)
+def test_a_class_is_found_by_its_qualified_name(qualname: str, line: int | None) -> None:
+    module = module_of(
+        "class A:\n    class B: ...\ndef make():\n    if a:\n        class C: ...\nclass D: ...\nclass D: ..."
+    )
+
+    found = module.definition(qualname)
+
+    assert (found.lineno if found else None) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("globals()['a'] = 1", True),
+        ("def f():\n    exec(a)", True),
+        ("vars()[name] = 1", True),
+        ("import sys\nsetattr(sys.modules[__name__], name, 1)", True),
+        ("setattr(module, name, 1)", False),
+        ("vars(module)", False),
+        ("def __getattr__(name): ...", True),
+        ("def vars(): ...\nvars()", False),
+        ("a.exec()", False),
+        ("a = 1", False),
+    ],
+)
+def test_a_module_hides_names(text: str, expected: bool) -> None:
+    assert module_of(text).hides_names is expected
+
+
+def test_all_modules_are_found_as_they_are_imported(project: WriteProject) -> None:
+    files = ["top.py", "package/__init__.py", "package/inner.py", "folder/thing.py", "src/shop/stock.py"]
+    others = [".venv/lib/a.py", "env/pyvenv.cfg", "env/b.py", "not-a-name/c.py", "site-packages/d.py"]
+
+    modules = Project(project(dict.fromkeys([*files, *others], ""))).all_modules()
+
+    names = {"top", "package", "package.inner", "folder.thing", "shop.stock"}
+    assert {module.name for module in modules} == names
+
+
+def test_modules_that_a_project_imports_are_those_of_all_its_files(project: WriteProject) -> None:
+    files = {
+        "a.py": "import torch.nn, b\ndef f():\n    from cv2 import x",
+        "b.py": "from . import c\nif TYPE_CHECKING:\n    import jax",
+        "broken.py": "import regex as",
+    }
+
+    assert imported_modules(Project(project(files))) == {"torch", "cv2"}

@@ -1,0 +1,4 @@
+from . import text
+from .image import Classifier as ImageClassifier
+
+Newest = text.Classifier

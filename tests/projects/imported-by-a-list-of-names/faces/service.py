@@ -1,0 +1,5 @@
+import insightface
+
+
+def build():
+    return insightface.app.FaceAnalysis()

@@ -1,0 +1,2 @@
+MODEL = "recommender"
+TOP_K = 20

@@ -1,0 +1,3 @@
+from recommend.params import MODEL
+
+MODEL_NAME = MODEL
