@@ -68,3 +68,7 @@ class Image:
     def _then(self, method: str, *arguments: str) -> Image:
         self.steps.append((method, arguments))
         return self
+
+
+PythonImage = Image
+"""The name that older projects have for it."""
