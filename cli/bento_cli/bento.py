@@ -62,6 +62,20 @@ class ManifestDependency(_Model):
     cluster: str | None = None
 
 
+class ManifestLock(_Model):
+    """What the requirements of a service came to; its requirements.txt holds their hashes as well.
+
+    Args:
+        packages: the version of each, or the URL that it is from.
+        torch_backend: whose builds of torch there are, where there is torch.
+    """
+
+    python_version: str
+    platform: str
+    torch_backend: str | None = None
+    packages: dict[str, str]
+
+
 class ManifestService(_Model):
     """One service of the Bento, with what was decided about its image."""
 
@@ -79,6 +93,9 @@ class ManifestService(_Model):
     base_reason: str
     python_version: str
     requirements: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    lock: ManifestLock | None = None
+    secrets: tuple[str, ...] = ()
     uses_model_hub: bool = False
 
 

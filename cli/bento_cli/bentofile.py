@@ -101,12 +101,41 @@ def is_url(text: str) -> bool:
 def _index(text: str) -> str:
     if not is_url(text):
         raise ValueError(f"{text!r}: expected a URL such as `https://host/simple`")
+    require_no_password(text)
+    return text
+
+
+def require_no_password(text: str) -> None:
+    """Refuse a URL with a password or a token in it: files of the project are in the Bento and its images.
+
+    Raises:
+        ValueError: it has one; as `${NAME}` it is that of whoever builds.
+    """
+    found = re.search(r"://([^/@\s]+)@", text)
+    if found is None or re.search(r"ssh://[^/@:\s]+@", text):
+        return
+    if re.fullmatch(r"\$\{[A-Z0-9_]+\}", found[1].rpartition(":")[2]) is None:
+        raise ValueError(
+            f"the URL of {text.rpartition('@')[2]!r} holds a password, which images would hold too: "
+            "write `https://user:${INDEX_PASSWORD}@…`, a variable where the Bento is built"
+        )
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _torch_backend(text: str) -> str:
+    if re.fullmatch(r"auto|none|cpu|cu\d{2,3}|rocm\d+(\.\d+)*|xpu", text) is None:
+        raise ValueError(f"{text!r}: expected `auto`, `none`, `cpu`, or a build for GPUs such as `cu128`")
     return text
 
 
 OneLine = Annotated[str, AfterValidator(one_line)]
 LabelKey = Annotated[str, AfterValidator(label_key)]
 IndexUrl = Annotated[OneLine, AfterValidator(_index)]
+IndexUrls = Annotated[tuple[IndexUrl, ...], BeforeValidator(_as_list)]
+PythonVersion = Annotated[str | None, BeforeValidator(_python_version)]
 
 
 class Env(_Model):
@@ -122,15 +151,33 @@ class Python(_Model):
 
     packages: tuple[OneLine, ...] = ()
     requirements_txt: OneLine | None = None
-    index_url: IndexUrl | None = None
-    extra_index_url: tuple[IndexUrl, ...] = ()
-    find_links: tuple[IndexUrl, ...] = ()
+    lock_packages: bool = Field(
+        default=True,
+        description="Whether each service gets a lock: every package with its version and hashes, found once "
+        "when the Bento is built and kept until what it depends on changes. The project's uv.lock gives the "
+        "versions where there is one. Without locks, versions are chosen when the images are built.",
+    )
+    index_url: IndexUrl | None = Field(
+        default=None,
+        description="Where packages are looked for. A password stands in it as `${NAME}`, a variable where "
+        "the Bento and its images are built, and is in neither.",
+    )
+    extra_index_url: IndexUrls = ()
+    find_links: IndexUrls = ()
+    no_index: bool = Field(default=False, description="Whether packages come from `find_links` alone.")
+    torch_backend: Annotated[str, AfterValidator(_torch_backend)] = Field(
+        default="auto",
+        description="Whose builds of torch and its relatives locks hold. `auto`: for services without a GPU "
+        "those for a CPU, for others those for the CUDA of their base image; where the project or `UV_*` "
+        "names an index, what that has. `none`: what the indexes have. Others, such as `cu126`: those for "
+        "services with a GPU.",
+    )
 
 
 class Docker(_Model):
     """What all images have in common."""
 
-    python_version: Annotated[str | None, BeforeValidator(_python_version)] = None
+    python_version: PythonVersion = None
     base_image: Annotated[str, AfterValidator(_image_reference)] | None = None
     system_packages: tuple[Annotated[str, AfterValidator(_system_package)], ...] = ()
 
@@ -139,12 +186,22 @@ class ServicePython(_Model):
     """Python packages of one service, on top of those that its slice holds."""
 
     packages: tuple[OneLine, ...] = ()
+    exclude: tuple[OneLine, ...] = Field(
+        default=(), description="Names of requirements that this service does without."
+    )
 
 
 class ServiceBuild(_Model):
     """How one service is built."""
 
     python: ServicePython = ServicePython()
+    slim: bool = Field(
+        default=True,
+        description="Whether it holds the requirements that its code reaches alone; otherwise it holds all.",
+    )
+    python_version: PythonVersion = Field(
+        default=None, description="Of this service, over `docker.python_version`."
+    )
 
 
 class Bentofile(_Model):

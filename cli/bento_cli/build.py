@@ -9,14 +9,23 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
 from bento_cli.arguments import Arguments
-from bento_cli.bento import MANIFEST, Bento, Manifest, ManifestDependency, ManifestService, Tag, manifest_text
-from bento_cli.bentofile import FILE_NAME, Bentofile, is_service_string, read_bentofile
+from bento_cli.bento import (
+    MANIFEST,
+    Bento,
+    Manifest,
+    ManifestDependency,
+    ManifestLock,
+    ManifestService,
+    Tag,
+    manifest_text,
+)
+from bento_cli.bentofile import FILE_NAME, Bentofile, ServiceBuild, is_service_string, read_bentofile
 from bento_cli.compose import (
     ComposeService,
     compose_files,
@@ -28,17 +37,20 @@ from bento_cli.compose import (
 from bento_cli.discovery import Discovery, discover
 from bento_cli.errors import BentoError, InputError, Problem, nearest
 from bento_cli.image import LABEL_PREFIX, ImageSpec, plan_image, tasks_folder
+from bento_cli.lock import Lock, Package
+from bento_cli.lock.uv import variables_in
 from bento_cli.names import MAX_LENGTH, compose_project, kebab_case, snake_case
 from bento_cli.project_files import IGNORE_FILE, project_files
 from bento_cli.pyproject import BUILD_TABLE, PYPROJECT, has_build_table
 from bento_cli.requirements import (
-    Line,
+    Listed,
+    Override,
     Requirements,
     absent_modules,
     assign,
     project_requirements,
     runtime_requirements,
-    service_requirements,
+    service_overrides,
 )
 from bento_cli.slicing import Slice, slice_service
 from bento_cli.source import Project
@@ -62,24 +74,31 @@ class BuildPlan:
     """Everything that a Bento is made of, decided and not yet written.
 
     Args:
+        file: what says how the project is built.
+        listed: what the project lists, and `overrides` what it says of single services' packages.
         files: the project's files, relative to `root`.
         images: what each service's image holds, dependencies first.
         notes: what a person should know and that stops nothing.
         container_notes: the same of services in containers; those that run on this machine say it themselves.
+        locks: of the services; none where versions are chosen when the images are built.
     """
 
     root: Path
     name: str
+    file: YamlFile
     bentofile: Bentofile
     discovery: Discovery
     configs: Mapping[str, ServiceConfig]
     slices: Mapping[str, Slice]
+    listed: Listed
+    overrides: Mapping[str, Override]
     requirements: Requirements
     absent: Mapping[str, frozenset[str]]
     images: Mapping[str, ImageSpec]
     files: tuple[Path, ...]
     notes: tuple[str, ...]
     container_notes: tuple[str, ...]
+    locks: Mapping[str, Lock] = field(default_factory=dict)
 
     @property
     def graph(self) -> ServiceGraph:
@@ -127,35 +146,40 @@ def plan_build(
     listed = _collected(problems, lambda: project_requirements(root, bentofile, file))
     discovery = _collected(problems, lambda: _discover(project, bentofile.service, file))
     configs: dict[str, ServiceConfig] = {}
-    added: dict[str, list[Line]] | None = None
+    overrides: dict[str, Override] | None = None
     if discovery is not None:
         names = list(discovery.graph.services)
         problems += _name_problems(discovery)
         problems += _service_section_problems(bentofile, file, discovery.graph)
         configs, config_problems = _configs(discovery)
         problems += config_problems
-        added = _collected(problems, lambda: service_requirements(bentofile, file, names))
-    if problems or listed is None or discovery is None or added is None:
+        known = listed or Listed(lines=())
+        overrides = _collected(problems, lambda: service_overrides(bentofile, file, names, known))
+    if problems or listed is None or discovery is None or overrides is None:
         raise InputError(problems)
     graph = discovery.graph
     slices = {node.name: slice_service(project, discovery, node.name) for node in graph}
-    requirements = assign(listed.lines, list(slices.values()), added)
-    absent = {name: absent_modules(part, requirements.by_service[name]) for name, part in slices.items()}
+    requirements = assign(listed.lines, list(slices.values()), overrides)
+    absent = {
+        name: absent_modules(part, requirements.by_service[name], overrides[name].exclude)
+        for name, part in slices.items()
+    }
     runtime = runtime_requirements()
-    images = {
-        node.name: plan_image(
+    images = {}
+    for node in graph:
+        held = requirements.by_service[node.name]
+        image = plan_image(
             node,
             configs[node.name],
-            bentofile,
-            requirements=requirements.by_service[node.name],
+            _with_own_python(bentofile, node.name),
+            requirements=held,
             index_options=listed.options,
             runtime=runtime,
             absent=absent[node.name],
             dependents=graph.dependents(node.name),
             declares_all=node.name not in discovery.computed,
         )
-        for node in graph
-    }
+        images[node.name] = replace(image, secrets=variables_in((*listed.options, *held)))
     others = {path.resolve() for path in leave_out}
     files = tuple(path for path in project_files(root, bentofile) if (root / path).resolve() not in others)
     missing = _missing_sources(root, slices, project, files)
@@ -164,10 +188,13 @@ def plan_build(
     return BuildPlan(
         root=root,
         name=name or bentofile.name or snake_case(graph.entry),
+        file=file,
         bentofile=bentofile,
         discovery=discovery,
         configs=configs,
         slices=slices,
+        listed=listed,
+        overrides=overrides,
         requirements=requirements,
         absent=absent,
         images=images,
@@ -180,6 +207,15 @@ def plan_build(
         ),
         container_notes=tuple(_container_notes(graph, configs)),
     )
+
+
+def _with_own_python(bentofile: Bentofile, service: str) -> Bentofile:
+    """The bentofile as it is for one service, which may have another Python than the others."""
+    version = bentofile.services.get(service, ServiceBuild()).python_version
+    if version is None:
+        return bentofile
+    docker = bentofile.docker.model_copy(update={"python_version": version})
+    return bentofile.model_copy(update={"docker": docker})
 
 
 def _passed_over(root: Path, file: YamlFile) -> Iterator[str]:
@@ -390,12 +426,21 @@ def render_bento(plan: BuildPlan, tag: Tag, *, created: str, digest: str) -> dic
         files[f"{folder}/Dockerfile"] = render(
             "docker/Dockerfile.j2", image=labelled, bento=str(tag), folder=folder
         )
-        files[f"{folder}/requirements.txt"] = "".join(
-            f"{line}\n" for line in (*image.index_options, *image.requirements)
-        )
+        files[f"{folder}/requirements.txt"] = _requirements_txt(plan, image)
     services = [_compose_service(plan, tag, node) for node in plan.graph]
     files.update(compose_files(str(tag), compose_project(tag.name), plan.graph.entry, services))
     return files
+
+
+def _requirements_txt(plan: BuildPlan, image: ImageSpec) -> str:
+    """What is installed: the service's lock, or its requirements where there is none."""
+    options = "".join(f"{line}\n" for line in image.index_options)
+    lock = plan.locks.get(image.service)
+    if lock is not None:
+        return f"{options}{lock}"
+    hashes = {line.text: line.hashes for line in plan.listed.lines}
+    lines = (Package(line, hashes.get(line, ())) for line in image.requirements)
+    return options + "".join(f"{line}\n" for line in lines)
 
 
 def _own_labels(tag: Tag, service: str) -> dict[str, str]:
@@ -431,7 +476,8 @@ def _manifest(plan: BuildPlan, tag: Tag, created: str, digest: str) -> Manifest:
     services = []
     for node in plan.graph:
         image = plan.images[node.name]
-        decisions = [d for d in plan.requirements.decisions if d.service == node.name and d.is_held]
+        decisions = [d for d in plan.requirements.decisions if d.service == node.name]
+        lock = plan.locks.get(node.name)
         services.append(
             ManifestService(
                 name=node.name,
@@ -447,7 +493,10 @@ def _manifest(plan: BuildPlan, tag: Tag, created: str, digest: str) -> Manifest:
                 base_image=image.base_image,
                 base_reason=image.base_reason,
                 python_version=image.python_version,
-                requirements={decision.requirement: decision.why for decision in decisions},
+                requirements={d.requirement: d.why for d in decisions if d.is_held},
+                left_out={d.requirement: d.why for d in decisions if not d.is_held},
+                lock=None if lock is None else _manifest_lock(lock),
+                secrets=image.secrets,
                 uses_model_hub=image.uses_model_hub,
             )
         )
@@ -464,4 +513,13 @@ def _manifest(plan: BuildPlan, tag: Tag, created: str, digest: str) -> Manifest:
         envs=tuple(env.model_dump() for env in plan.bentofile.envs),
         args=dict(plan.bentofile.args),
         services=tuple(services),
+    )
+
+
+def _manifest_lock(lock: Lock) -> ManifestLock:
+    return ManifestLock(
+        python_version=lock.python_version,
+        platform=lock.platform,
+        torch_backend=lock.torch_backend if lock.has_torch else None,
+        packages={package.name: package.version for package in lock.packages},
     )

@@ -62,6 +62,49 @@ def read_build_table(project: Path) -> YamlFile:
     return YamlFile(path, table, own)
 
 
+def project_dependencies(project: Path) -> list[tuple[str, Problem]]:
+    """`[project] dependencies` of a project, each with its place; none where it has no such file.
+
+    Raises:
+        BentoError: this Python has nothing to read TOML with.
+        InputError: the file is no TOML.
+    """
+    path = project / PYPROJECT
+    if not path.is_file():
+        return []
+    text = read_text(path)
+    if re.search(r"^\s*dependencies\s*=|^\s*project\.dependencies\s*=", text, re.MULTILINE) is None:
+        return []
+    listed = _list_at(_parsed(text, path), "project", "dependencies")
+    place = Problem(path, dict(_lines(text)).get(("project", "dependencies")), "")
+    return [(line, place) for line in listed if isinstance(line, str)]
+
+
+def uv_indexes(project: Path) -> list[tuple[str, str, Problem]]:
+    """Where `[[tool.uv.index]]` looks for packages: option of a requirements.txt, URL and place of each.
+
+    Those that uv asks for single packages alone are left out: they are no place for all others.
+
+    Raises:
+        BentoError: this Python has nothing to read TOML with.
+        InputError: the file is no TOML.
+    """
+    path = project / PYPROJECT
+    if not path.is_file():
+        return []
+    text = read_text(path)
+    if re.search(r"^\s*\[\[\s*tool\s*\.\s*uv\s*\.\s*index\s*\]\]", text, re.MULTILINE) is None:
+        return []
+    lines = dict(_lines(text))
+    found = []
+    for number, index in enumerate(_list_at(_parsed(text, path), "tool", "uv", "index")):
+        place = Problem(path, lines.get(("tool", "uv", "index", str(number))), "")
+        if isinstance(index, dict) and isinstance(index.get("url"), str) and not index.get("explicit"):
+            option = "--index-url" if index.get("default") else "--extra-index-url"
+            found.append((option, index["url"], place))
+    return found
+
+
 def _parsed(text: str, path: Path) -> dict[str, Any]:
     try:
         toml: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
@@ -78,6 +121,13 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
         message = str(error).partition(" (at ")[0]
         raise InputError([Problem(path, line, f"not TOML: {message}", column)]) from None
     return document
+
+
+def _list_at(document: dict[str, Any], *keys: str) -> list[Any]:
+    found: Any = document
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, list) else []
 
 
 def _lines(text: str) -> Iterator[tuple[tuple[str, ...], int]]:

@@ -203,6 +203,57 @@ def test_an_index_that_is_no_url_is_refused(bentofile_problems: BentofileProblem
     ]
 
 
+@pytest.mark.parametrize("credentials", ["me:secret", "secret", "${USER}:secret", "me:${secret}"])
+def test_a_password_of_an_index_is_refused_and_not_shown(
+    bentofile_problems: BentofileProblems, credentials: str
+) -> None:
+    text = f"service: a:B\npython:\n  extra_index_url: 'https://{credentials}@host/simple'\n"
+
+    [problem] = bentofile_problems(text)
+
+    assert problem == (
+        "bentofile.yaml:3: `python.extra_index_url.0`: the URL of 'host/simple' holds a password, which "
+        "images would hold too: write `https://user:${INDEX_PASSWORD}@…`, a variable where the Bento is built"
+    )
+
+
+def test_one_index_may_stand_for_a_list(project: WriteProject) -> None:
+    text = "service: a:B\npython: {extra_index_url: 'https://me:${PASSWORD}@host/simple'}\n"
+
+    bentofile, _ = load_bentofile(project({"bentofile.yaml": text}))
+
+    assert bentofile.python.extra_index_url == ("https://me:${PASSWORD}@host/simple",)
+
+
+@pytest.mark.parametrize("backend", ["gpu", "cuda128", "cu128 --pre", ""])
+def test_builds_of_torch_that_nobody_has_are_refused(
+    bentofile_problems: BentofileProblems, backend: str
+) -> None:
+    [problem] = bentofile_problems(f"service: a:B\npython:\n  torch_backend: '{backend}'\n")
+
+    assert problem == (
+        f"bentofile.yaml:3: `python.torch_backend`: {backend!r}: expected `auto`, `none`, `cpu`, or a build "
+        "for GPUs such as `cu128`"
+    )
+
+
+def test_a_service_may_have_packages_and_a_python_of_its_own(project: WriteProject) -> None:
+    text = """
+        service: a:B
+        services:
+          B:
+            slim: false
+            python_version: "3.12"
+            python: {packages: [torch], exclude: [numpy]}
+        """
+
+    bentofile, _ = load_bentofile(project({"bentofile.yaml": text}))
+
+    said = bentofile.services["B"]
+    assert (said.slim, said.python_version) == (False, "3.12")
+    assert (said.python.packages, said.python.exclude) == (("torch",), ("numpy",))
+
+
 def test_a_number_as_the_value_of_a_variable_is_to_be_quoted(bentofile_problems: BentofileProblems) -> None:
     text = "service: a:B\nenvs:\n  - name: THREADS\n    value: 010\n"
 

@@ -12,12 +12,13 @@ from bento_cli.errors import InputError
 from bento_cli.requirements import (
     Line,
     Listed,
+    Override,
     Requirements,
     absent_modules,
     assign,
     project_requirements,
     runtime_requirements,
-    service_requirements,
+    service_overrides,
 )
 from bento_cli.slicing import Slice
 
@@ -31,6 +32,10 @@ def slice_of(service: str, *reached: str, absent: tuple[str, ...] = ()) -> Slice
 
 def lines(*texts: str) -> list[Line]:
     return [Line(text, text.partition("=")[0].partition(" ")[0].partition("[")[0]) for text in texts]
+
+
+def adding(*texts: str) -> Override:
+    return Override(packages=tuple(lines(*texts)))
 
 
 def held(requirements: Requirements) -> Mapping[str, tuple[str, ...]]:
@@ -134,7 +139,7 @@ def test_a_distribution_may_have_a_line_for_each_of_several_pythons() -> None:
 
 
 def test_what_is_added_for_one_service_goes_with_that_one() -> None:
-    found = assign(lines("opencv-python"), [GPU, CPU], {"Gpu": lines("xformers")})
+    found = assign(lines("opencv-python"), [GPU, CPU], {"Gpu": adding("xformers")})
 
     assert held(found) == {"Gpu": ("xformers",), "Cpu": ("opencv-python",)}
     assert [(d.service, d.is_held, d.why) for d in found.decisions if d.requirement == "xformers"] == [
@@ -144,7 +149,7 @@ def test_what_is_added_for_one_service_goes_with_that_one() -> None:
 
 
 def test_what_is_added_for_one_service_takes_the_place_of_the_projects_line() -> None:
-    found = assign(lines("torch"), [GPU, slice_of("Too", "torch"), CPU], {"Gpu": lines("torch==2.5")})
+    found = assign(lines("torch"), [GPU, slice_of("Too", "torch"), CPU], {"Gpu": adding("torch==2.5")})
 
     assert held(found)["Gpu"] == ("torch==2.5",)
     assert held(found)["Too"] == ("torch",)
@@ -155,16 +160,59 @@ def test_what_is_added_for_one_service_takes_the_place_of_the_projects_line() ->
 
 
 def test_what_is_added_and_listed_alike_is_held_once() -> None:
-    found = assign(lines("torch"), [GPU, CPU], {"Gpu": lines("torch")})
+    found = assign(lines("torch"), [GPU, CPU], {"Gpu": adding("torch")})
 
     assert held(found)["Gpu"] == ("torch",)
     assert len(found.decisions) == 2
 
 
 def test_a_plug_in_that_one_service_adds_is_not_kept_everywhere() -> None:
-    found = assign(lines("some-exporter"), [GPU, CPU], {"Gpu": lines("some-exporter")})
+    found = assign(lines("some-exporter"), [GPU, CPU], {"Gpu": adding("some-exporter")})
 
     assert held(found) == {"Gpu": ("some-exporter",), "Cpu": ()}
+
+
+def test_a_service_does_without_what_it_excludes() -> None:
+    without = Override(exclude=frozenset({"torch"}))
+
+    found = assign(lines("torch", "diffusers"), [GPU, slice_of("Too", "torch")], {"Gpu": without})
+
+    assert held(found) == {"Gpu": ("diffusers",), "Too": ("torch",)}
+    assert found.decisions[0].why == "services.Gpu.python.exclude"
+
+
+def test_plug_ins_of_what_a_service_excludes_do_not_come_with_it() -> None:
+    without = Override(exclude=frozenset({"diffusers"}))
+
+    found = assign(lines("diffusers", "peft"), [GPU, slice_of("Too", "diffusers")], {"Gpu": without})
+
+    assert held(found)["Gpu"] == ()
+
+
+def test_a_service_that_is_not_slim_holds_all_requirements() -> None:
+    found = assign(lines("torch", "opencv-python"), [GPU, CPU], {"Cpu": Override(is_slim=False)})
+
+    assert held(found) == {"Gpu": ("torch",), "Cpu": ("opencv-python", "torch")}
+    assert [d.why for d in found.decisions if d.service == "Cpu" and d.requirement == "torch"] == [
+        "services.Cpu.slim is false"
+    ]
+
+
+def test_extras_of_the_runtime_bring_what_they_stand_for_to_every_service() -> None:
+    found = assign([Line("bentoml[redis,grpc]>=1.3", "bentoml")], [GPU, CPU], {})
+
+    assert held(found) == {"Gpu": ("redis>=5.2",), "Cpu": ("redis>=5.2",)}
+    assert found.decisions[0].why == "extra `redis` of bentoml"
+    assert found.notes[:2] == (
+        "requirement 'bentoml[redis,grpc]>=1.3' is left out: the runtime is in every image",
+        "extra `grpc` of bentoml brings nothing: the runtime has `redis`, `tracing`, `wsgi`",
+    )
+
+
+def test_a_line_of_the_project_stands_for_what_an_extra_brings() -> None:
+    listed = [Line("bentoml[redis]", "bentoml"), Line("redis==5.3", "redis")]
+
+    assert held(assign(listed, [GPU, CPU], {})) == {"Gpu": ("redis==5.3",), "Cpu": ("redis==5.3",)}
 
 
 def test_a_module_that_no_requirement_brings_is_noted_with_where_it_is_used() -> None:
@@ -183,6 +231,10 @@ def test_placeholders_stand_for_what_no_held_requirement_brings() -> None:
     part = slice_of("A", absent=("torch", "cv2", "fastapi", "np_tools"))
 
     assert absent_modules(part, ["opencv-python>=4", "NP.tools"]) == {"torch"}
+
+
+def test_placeholders_stand_for_what_a_service_reaches_and_excludes() -> None:
+    assert absent_modules(GPU, ["torch"], exclude=["diffusers"]) == {"cv2", "diffusers"}
 
 
 def test_the_runtimes_own_requirements_have_their_version_ranges() -> None:
@@ -260,6 +312,48 @@ def test_a_requirements_file_may_name_others(listed_by: ListedBy) -> None:
     assert [line.name for line in found.lines] == ["pillow", "torch", "numpy"]
 
 
+def test_a_requirement_may_have_hashes(listed_by: ListedBy) -> None:
+    found = listed_by({"requirements.txt": "torch==2.5 \\\n  --hash=sha256:aa \\\n  --hash sha256:bb\n"})
+
+    assert found.lines == (Line("torch==2.5", "torch", ("sha256:aa", "sha256:bb")),)
+
+
+def test_a_file_of_constraints_requires_nothing(listed_by: ListedBy) -> None:
+    found = listed_by(
+        {
+            "requirements.txt": "-c constraints.txt\nnumpy\n",
+            "constraints.txt": "numpy<2\n-r more.txt\n",
+            "more.txt": "pandas==2.2\n",
+        }
+    )
+
+    assert [line.text for line in found.lines] == ["numpy"]
+    assert [line.text for line in found.constraints] == ["numpy<2", "pandas==2.2"]
+
+
+def test_what_a_resolver_wrote_for_the_sake_of_others_is_a_constraint(listed_by: ListedBy) -> None:
+    text = """
+        cublas==12.8 \\
+            --hash=sha256:aa \\
+            --hash=sha256:bb
+            # via torch
+        numpy==2.1
+            # via
+            #   -r requirements.in
+            #   torch
+        markupsafe==3.0   # via jinja2, torch
+        pillow==11.0
+            # via shop
+        torch==2.5
+            # via -r requirements.in
+        """
+
+    found = listed_by({"requirements.txt": text, "bentofile.yaml": "service: a:B\n"})
+
+    assert [line.name for line in found.lines] == ["numpy", "markupsafe", "pillow", "torch"]
+    assert found.constraints == (Line("cublas==12.8", "cublas", ("sha256:aa", "sha256:bb")),)
+
+
 def test_where_packages_are_looked_for_is_kept(listed_by: ListedBy) -> None:
     text = """
         -i https://host/simple
@@ -296,6 +390,92 @@ def test_where_the_bentofile_looks_for_packages_wins(listed_by: ListedBy) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"pyproject.toml": "[project]\ndependencies = ['numpy']\n"}, "numpy"),
+        ({"requirements.txt": "pillow"}, "pillow"),
+        ({"pyproject.toml": "[project]\ndependencies = ['numpy']\n", "requirements.txt": "pillow"}, "numpy"),
+        ({"pyproject.toml": "[project]\nname = 'a'\n", "requirements.txt": "pillow"}, "pillow"),
+    ],
+)
+def test_a_bentofile_without_packages_leaves_them_to_the_files_that_pip_reads(
+    listed_by: ListedBy, files: Files, expected: str
+) -> None:
+    found = listed_by({"bentofile.yaml": "service: a:B\n", **files})
+
+    assert [line.name for line in found.lines] == [expected]
+    assert found.notes[0].endswith("as bentofile.yaml lists none")
+
+
+UV_INDEXES = """
+    [[tool.uv.index]]
+    url = "https://host/more"
+
+    [[tool.uv.index]]
+    url = "https://host/torch"
+    explicit = true
+
+    [[tool.uv.index]]
+    url = "https://host/simple"
+    default = true
+    """
+
+
+def test_packages_are_looked_for_where_uv_does(listed_by: ListedBy) -> None:
+    found = listed_by({"bentofile.yaml": "service: a:B\n", "pyproject.toml": UV_INDEXES})
+
+    assert found.options == ("--extra-index-url https://host/more", "--index-url https://host/simple")
+    assert found.notes == ("packages are looked for where `[[tool.uv.index]]` of pyproject.toml says",)
+
+
+def test_an_index_of_the_bentofile_stands_for_those_of_uv(listed_by: ListedBy) -> None:
+    bentofile = "service: a:B\npython: {index_url: https://host/mine}\n"
+
+    found = listed_by({"bentofile.yaml": bentofile, "pyproject.toml": UV_INDEXES})
+
+    assert found.options == ("--index-url https://host/mine",)
+
+
+def test_an_index_of_uv_with_a_password_is_refused_at_its_line(listed_by: ListedBy) -> None:
+    text = "[[tool.uv.index]]\nurl = 'https://me:secret@host/simple'\n"
+
+    [problem] = refused(listed_by, {"bentofile.yaml": "service: a:B\n", "pyproject.toml": text})
+
+    assert problem.startswith("pyproject.toml:1: `--extra-index-url`: the URL of 'host/simple' holds a")
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("-i https://me:secret@host/simple", "`--index-url`: the URL of 'host/simple' holds a password"),
+        ("--find-links https://token@host/x", "`--find-links`: the URL of 'host/x' holds a password"),
+        ("a @ https://me:secret@host/a-1-py3-none-any.whl", "the URL of 'host/a-1-py3-none-any.whl' holds a"),
+    ],
+)
+def test_a_password_in_a_file_of_the_project_is_refused_and_not_shown(
+    listed_by: ListedBy, line: str, shown: str
+) -> None:
+    [problem] = refused(listed_by, {"requirements.txt": f"numpy\n{line}\n"})
+
+    assert problem.startswith(f"requirements.txt:2: {shown}")
+    assert "secret" not in problem
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--index-url https://me:${PASSWORD}@host/simple",
+        "--index-url https://${TOKEN}@host/simple",
+        "a @ git+ssh://git@host/a.git@main",
+    ],
+)
+def test_a_password_may_be_that_of_whoever_builds(listed_by: ListedBy, line: str) -> None:
+    found = listed_by({"requirements.txt": f"{line}\n"})
+
+    assert (*found.options, *(found.text for found in found.lines)) == (line,)
+
+
 def test_lines_that_are_no_requirements_come_with_their_places(listed_by: ListedBy) -> None:
     text = "numpy\ntorch=2\n./wheels/mine.whl\n"
 
@@ -310,11 +490,11 @@ def test_lines_that_are_no_requirements_come_with_their_places(listed_by: Listed
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("-e .", "`-e` is not read here; what is: -r, --extra-index-url, --find-links, --index-url"),
-        ("-c constraints.txt", "`-c` is not read here; "),
+        ("-e .", "`-e` is not read here; what is: -c, -r, --extra-index-url, --find-links, --index-url, "),
         ("--pre", "`--pre` is not read here; "),
-        ("torch --hash=sha256:00", "`--hash` of 'torch' is not read here"),
-        ("torch \\\n  --hash=sha256:00", "`--hash` of 'torch' is not read here"),
+        ("torch --config-settings=a=b", "`--config-settings` of 'torch' is not read here; `--hash` is"),
+        ("torch \\\n  --global-option x", "`--global-option` of 'torch' is not read here; `--hash` is"),
+        ("-c missing.txt", "names missing.txt, which is no file"),
         ("--find-links ./wheels", "`--find-links`: expected a URL, found './wheels': a folder is not in"),
         ("-r missing.txt", "names missing.txt, which is no file"),
         ("-r ../secret.txt", "'secret.txt' leads out of the project"),
@@ -338,6 +518,14 @@ def test_a_requirements_file_outside_of_the_project_is_refused(listed_by: Listed
     ]
 
 
+def test_what_a_service_excludes_is_a_requirement_of_the_project(project: WriteProject) -> None:
+    text = "service: a:B\nservices:\n  A:\n    python: {exclude: [torhc]}\n"
+    bentofile, file = load_bentofile(project({"bentofile.yaml": text}))
+
+    with pytest.raises(InputError, match=r"bentofile.yaml:4: no requirement 'torhc', did you mean `torch`\?"):
+        service_overrides(bentofile, file, ["A"], Listed(lines=tuple(lines("torch"))))
+
+
 def test_what_is_added_for_a_service_comes_with_its_place_when_it_is_none(project: WriteProject) -> None:
     text = """
         service: a:B
@@ -350,6 +538,6 @@ def test_what_is_added_for_a_service_comes_with_its_place_when_it_is_none(projec
     bentofile, file = load_bentofile(project({"bentofile.yaml": text}))
 
     with pytest.raises(InputError) as caught:
-        service_requirements(bentofile, file, ["A", "B"])
+        service_overrides(bentofile, file, ["A", "B"], Listed(lines=()))
 
     assert [problem.line for problem in caught.value.problems] == [4, 6]

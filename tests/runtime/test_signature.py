@@ -158,7 +158,7 @@ def test_a_peers_keywords_fill_in_the_model_of_an_input_spec() -> None:
         prompt: str
         steps: int = 20
 
-    def generate(self: Any, **params: Any) -> str: ...
+    def generate(self: Any, **params: Any) -> None: ...
 
     endpoint = Endpoint(generate, input_spec=Prompt)
 

@@ -11,6 +11,7 @@ import typer
 from bento_cli.build import BuildPlan, plan_build, write_bento
 from bento_cli.commands._options import ArgFiles, Args, Quiet, given_arguments, key_value, say_notes, single
 from bento_cli.console import Console
+from bento_cli.locking import kept_locks, lock_build
 from bento_cli.project import find_project
 from bento_cli.store import Store
 from bentoml._graph import as_text
@@ -41,6 +42,18 @@ def build(
     label: Annotated[list[str] | None, typer.Option("--label", help="key=value; may be repeated.")] = None,
     arg: Args = None,
     arg_file: ArgFiles = None,
+    lock: Annotated[
+        bool,
+        typer.Option(
+            "--lock/--no-lock",
+            help="Whether each service gets a lock: every package with its version and hashes. A lock is "
+            "made once and kept until what it depends on changes, and asks a package index. Without locks, "
+            "versions are chosen when the images are built.",
+        ),
+    ] = False,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", "-U", help="Make the locks anew, with the newest versions.")
+    ] = False,
     output: Annotated[
         Output, typer.Option("--output", "-o", help="`tag` prints `__tag__:name:version` alone.")
     ] = Output.default,
@@ -56,6 +69,7 @@ def build(
       bento build examples/controlnet --label team=vision
       bento build . --arg model=small --arg steps=20
       bento build . --version 1.2.0 --output tag
+      bento build . --lock --upgrade
     """
     console = Console(quiet=quiet or output is Output.tag)
     named = find_project(project)
@@ -66,6 +80,8 @@ def build(
         labels=dict(key_value(text) for text in label or ()),
         arguments=given_arguments(arg, arg_file),
     )
+    if lock:
+        plan = lock_build(plan, kept_locks(is_renewed=upgrade))
     say_notes((*plan.notes, *plan.container_notes), console)
     _show_decisions(plan, console)
     bento, is_new = write_bento(plan, Store(), version=version)
@@ -91,6 +107,8 @@ def _show_decisions(plan: BuildPlan, console: Console) -> None:
                 *(f"✓ {d.why}" if d.is_held else "–" for d in map(by_service.__getitem__, services)),
             ]
         )
+    if plan.locks:
+        rows.append(["locked", *(plan.locks[service].summary for service in services)])
     rows.append(["base image", *(plan.images[service].base_image for service in services)])
     rows.append(["because it", *(plan.images[service].base_reason for service in services)])
     console.table(["", *services], rows, to_stdout=False)
