@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from bento_cli.arguments import Arguments
 from bento_cli.bentofile import Bentofile
@@ -24,6 +25,8 @@ PROJECT_FOLDER: Final = "/opt/bento/src"
 RUNTIME_FOLDER: Final = "/opt/bento/runtime"
 CACHE_FOLDER: Final = "/home/bento/.cache/huggingface"
 TASKS_FOLDER: Final = "/home/bento/tasks"
+ENVIRONMENT_FOLDER: Final = "/opt/venv"
+SIZES_NAME: Final = "sizes.txt"
 UID: Final = 10001
 
 LABEL_PREFIX: Final = "org.bentoml."
@@ -38,6 +41,7 @@ class ImageSpec:
     Args:
         base_image: what the final stage stands on, and why that one.
         python_image: where CPython comes from; the base itself where `base_has_python`.
+        system_packages: of Debian, each with what needs it.
         requirements: lines of its requirements.txt, the runtime's own included.
         index_options: lines before them, which say where packages are looked for.
         environment: variables of the image; those of a deployment come on top when it runs.
@@ -45,6 +49,7 @@ class ImageSpec:
         cache_folder: where models from a hub are kept between runs.
         uses_model_hub: whether anything in it loads models from a hub, so that the folder is a volume.
         tasks_folder: where a volume for the results of tasks may be mounted.
+        secrets: variables that its packages are installed with and that no layer, label or history holds.
     """
 
     service: str
@@ -54,13 +59,14 @@ class ImageSpec:
     python_image: str
     python_version: str
     uv_image: str
-    system_packages: tuple[str, ...]
+    system_packages: Mapping[str, str]
     requirements: tuple[str, ...]
     index_options: tuple[str, ...]
     environment: Mapping[str, str]
     build_environment: Mapping[str, str]
     labels: Mapping[str, str]
     uses_model_hub: bool
+    secrets: tuple[str, ...] = ()
     uid: int = UID
     port: int = DEFAULT_PORT
     cache_folder: str = CACHE_FOLDER
@@ -68,6 +74,16 @@ class ImageSpec:
     project_folder: str = PROJECT_FOLDER
     runtime_folder: str = RUNTIME_FOLDER
     gpus: float = field(default=0)
+
+    @property
+    def writable_folders(self) -> tuple[str, ...]:
+        """Where its user may write, whatever that user's number is."""
+        return self.cache_folder, self.tasks_folder
+
+    @property
+    def sizes_name(self) -> str:
+        """The file of its environment that says how many bytes its packages take."""
+        return SIZES_NAME
 
 
 def plan_image(
@@ -93,11 +109,11 @@ def plan_image(
         declares_all: whether the source said everything about the service's configuration.
     """
     python_version = bentofile.docker.python_version or f"{sys.version_info.major}.{sys.version_info.minor}"
-    names: set[str] = {canonicalize_name(Requirement(line).name) for line in requirements}
-    base_image, base_reason = _base(config.gpu_total, names, bentofile, python_version)
+    required: dict[str, Requirement] = {
+        canonicalize_name(one.name): one for one in map(Requirement, requirements)
+    }
+    base_image, base_reason = _base(config.gpu_total, required, bentofile, python_version)
     source_of_python = bentofile.docker.base_image or python_image(python_version)
-    known = _images()["system_packages"]
-    system_packages = {package for name in sorted(names) for package in known.get(name, ())}
     envs = [env.model_dump() for env in bentofile.envs]
     variables = {
         "HOME": "/home/bento",
@@ -118,7 +134,7 @@ def plan_image(
         ),
         **container_address(config, is_known=declares_all),
     }
-    uses_model_hub = bool(names & set(_images()["uses_model_hub"]))
+    uses_model_hub = bool(required.keys() & set(_images()["uses_model_hub"]))
     if uses_model_hub:
         variables.setdefault("HF_HOME", CACHE_FOLDER)
     return ImageSpec(
@@ -129,7 +145,7 @@ def plan_image(
         python_image=source_of_python,
         python_version=python_version,
         uv_image=_images()["uv"],
-        system_packages=tuple(sorted(system_packages | set(bentofile.docker.system_packages))),
+        system_packages=_system_packages(required, bentofile.docker.system_packages),
         requirements=tuple(sorted({*requirements, *runtime})),
         index_options=tuple(index_options),
         environment=variables,
@@ -205,16 +221,56 @@ def python_image(version: str) -> str:
     return template.format(version=version)
 
 
-def _base(gpus: float, names: set[str], bentofile: Bentofile, python_version: str) -> tuple[str, str]:
+def _base(
+    gpus: float, required: Mapping[str, Requirement], bentofile: Bentofile, python_version: str
+) -> tuple[str, str]:
+    """What an image stands on, and why."""
     if bentofile.docker.base_image is not None:
         return bentofile.docker.base_image, "docker.base_image of bentofile.yaml"
     if not gpus:
         return python_image(python_version), "asks for no GPU"
-    cuda = _images()["cuda"][0]
-    bringing = sorted(names & set(_images()["brings_cuda"]))
-    if bringing:
-        return cuda["base"], f"asks for a GPU; {bringing[0]} brings the CUDA libraries"
-    return cuda["cudnn"], "asks for a GPU, and no package brings the CUDA libraries"
+    # Who brings the libraries decides: the others find them there.
+    known = sorted(
+        required.keys() & _built_for().keys(), key=lambda name: not _built_for()[name]["brings_libraries"]
+    )
+    if not known:
+        return _images()["cuda"][-1]["cudnn"], "asks for a GPU, and no package brings the CUDA libraries"
+    built_for = _built_for()[known[0]]
+    release, cuda = _release(required[known[0]], built_for["since"])
+    if built_for["brings_libraries"]:
+        return _cuda_image(cuda)["base"], f"asks for a GPU; {release} brings the libraries of CUDA {cuda}"
+    return _cuda_image(cuda)["cudnn"], f"asks for a GPU; {release} is built for CUDA {cuda}"
+
+
+def _release(requirement: Requirement, since: Mapping[str, str]) -> tuple[str, str]:
+    """A package, with its version where one is given, and the CUDA which that or the newest is built for."""
+    name = canonicalize_name(requirement.name)
+    first, *later = since.items()
+    pinned = [one.version for one in requirement.specifier if one.operator == "==" and "*" not in one.version]
+    if not pinned:
+        return name, (later or [first])[-1][1]
+    version = Version(pinned[0])
+    reached = [cuda for start, cuda in later if Version(start) <= version]
+    return f"{name} {version.public}", [first[1], *reached][-1]
+
+
+def _cuda_image(version: str) -> dict[str, str]:
+    """The images of the oldest CUDA that is no older than a package's own."""
+    images: list[dict[str, str]] = _images()["cuda"]
+    return next((image for image in images if Version(image["version"]) >= Version(version)), images[-1])
+
+
+def _system_packages(names: Collection[str], declared: Sequence[str]) -> dict[str, str]:
+    """Packages of Debian, each with what needs it."""
+    known: dict[str, list[str]] = _images()["system_packages"]
+    needed = {package: name for name in sorted(names, reverse=True) for package in known.get(name, ())}
+    own = dict.fromkeys(declared, "docker.system_packages of bentofile.yaml")
+    return dict(sorted({**needed, **own}.items()))
+
+
+def _built_for() -> dict[str, Any]:
+    built_for: dict[str, Any] = _images()["built_for"]
+    return built_for
 
 
 @cache

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -73,13 +75,17 @@ def unquoted(word: str) -> str:
 
 
 def said(text: str, wanted: str) -> dict[str, str]:
-    """What all ENV or all LABEL instructions of the last stage say."""
-    last = text[text.rindex("\nFROM ") :]
+    """What all ENV or all LABEL instructions of the stages that are run say."""
     found: dict[str, str] = {}
-    for name, rest in instructions(last):
+    for name, rest in instructions(run_stages(text)):
         if name == wanted:
             found.update(pairs(rest))
     return found
+
+
+def run_stages(text: str) -> str:
+    """The part of a Dockerfile that is about what runs, and not about how its parts are made."""
+    return text[text.index("\nFROM base AS image") :]
 
 
 class Builder:
@@ -158,6 +164,52 @@ def test_values_of_variables(builder: Builder, value: str) -> None:
         assert manifest(files).envs == ({"name": "VALUE", "value": value, "stage": "all"},)
         plain = builder.files(envs=[{"name": "VALUE", "value": "x"}])
         assert names_of_instructions(files) == names_of_instructions(plain)
+
+
+@pytest.mark.docker
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(key=hostile, value=hostile, env=hostile.filter(bool))
+@example(key='"$x" \\', value="${HOME} `id` \\", env="'$(id)' \\\" #")
+def test_an_engine_reads_labels_and_variables_as_they_were_written(
+    builder: Builder, key: str, value: str, env: str
+) -> None:
+    said = {"labels": {key: value}, "envs": [{"name": "VALUE", "value": env}]}
+    files = builder.files_or_refusal("bentofile", **said)
+
+    if files is not None:
+        config = read_by_engine(dockerfile(files))
+        assert config["Labels"][key] == value
+        assert f"VALUE={env}" in config["Env"]
+
+
+def read_by_engine(text: str) -> dict[str, Any]:
+    """What a container engine makes of the ENV and LABEL lines of a Dockerfile."""
+    lines = [line for line in run_stages(text).split("\n") if line.startswith(("ENV ", "LABEL "))]
+    name = "bento-hostile-values"
+    build = ["docker", "build", "--quiet", "--tag", name, "-"]
+    subprocess.run(build, input="\n".join(["FROM scratch", *lines]).encode(), capture_output=True, check=True)
+    inspect = ["docker", "image", "inspect", name, "--format", "{{json .Config}}"]
+    config = json.loads(subprocess.run(inspect, capture_output=True, check=True).stdout)
+    subprocess.run(["docker", "rmi", name], capture_output=True, check=True)
+    return dict(config)
+
+
+@pytest.mark.docker
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(key=hostile, value=hostile, env=hostile.filter(bool))
+def test_an_engine_finds_nothing_wrong_with_a_dockerfile(
+    builder: Builder, tmp_path_factory: pytest.TempPathFactory, key: str, value: str, env: str
+) -> None:
+    said = {"labels": {key: value}, "envs": [{"name": "VALUE", "value": env}]}
+    files = builder.files_or_refusal("bentofile", **said)
+
+    if files is not None:
+        folder = tmp_path_factory.mktemp("checked")
+        (folder / "Dockerfile").write_text(dockerfile(files), encoding="utf-8")
+        checked = subprocess.run(
+            ["docker", "build", "--check", str(folder)], capture_output=True, text=True, check=False
+        )
+        assert checked.stdout.startswith("Check complete, no warnings found"), checked.stderr
 
 
 @every_field

@@ -58,13 +58,38 @@ def test_a_service_with_a_gpu_stands_on_cuda_and_brings_its_python(image_of: Pla
 
     assert image.base_image.startswith("nvidia/cuda:")
     assert not image.base_has_python
-    assert image.base_reason == "asks for a GPU; torch brings the CUDA libraries"
+    assert image.base_reason == "asks for a GPU; torch brings the libraries of CUDA 12.8"
 
 
 def test_a_base_with_cudnn_is_taken_where_no_package_brings_the_libraries(image_of: PlanImage) -> None:
-    image = image_of({"resources": {"gpu": 1}}, requirements=("onnxruntime-gpu",))
+    image = image_of({"resources": {"gpu": 1}}, requirements=("numpy",))
 
     assert "-cudnn-runtime-" in image.base_image
+
+
+@pytest.mark.parametrize(
+    ("requirement", "base_image", "reason"),
+    [
+        ("torch==2.5.1", "12.6.3-base-", "torch 2.5.1 brings the libraries of CUDA 12.4"),
+        ("torch==2.8.0+cu128", "12.8.1-base-", "torch 2.8.0 brings the libraries of CUDA 12.8"),
+        ("torch==1.13", "12.6.3-base-", "torch 1.13 brings the libraries of CUDA 12.1"),
+        ("torch==2.*", "12.8.1-base-", "torch brings the libraries of CUDA 12.8"),
+        ("onnxruntime-gpu==1.20.1", "12.6.3-cudnn-runtime-", "onnxruntime-gpu 1.20.1 is built for CUDA 12.6"),
+    ],
+)
+def test_the_cuda_of_a_base_is_that_of_the_package_that_needs_it(
+    image_of: PlanImage, requirement: str, base_image: str, reason: str
+) -> None:
+    image = image_of({"resources": {"gpu": 1}}, requirements=(requirement,))
+
+    assert image.base_image == f"nvidia/cuda:{base_image}ubuntu24.04"
+    assert image.base_reason == f"asks for a GPU; {reason}"
+
+
+def test_a_package_that_brings_the_libraries_decides_for_the_others(image_of: PlanImage) -> None:
+    image = image_of({"resources": {"gpu": 1}}, requirements=("ctranslate2", "torch"))
+
+    assert "-base-" in image.base_image
 
 
 def test_gpus_of_workers_count_as_well(image_of: PlanImage) -> None:
@@ -83,7 +108,13 @@ def test_system_packages_come_from_what_is_known_and_from_the_bentofile(image_of
         requirements=("OpenCV_Python>=4",), bentofile={"docker": {"system_packages": ["git", "libgl1"]}}
     )
 
-    assert image.system_packages == ("git", "libgl1", "libglib2.0-0", "libxcb1")
+    declared = "docker.system_packages of bentofile.yaml"
+    assert image.system_packages == {
+        "git": declared,
+        "libgl1": declared,
+        "libglib2.0-0": "opencv-python",
+        "libxcb1": "opencv-python",
+    }
 
 
 def test_the_runtimes_requirements_are_part_of_it(image_of: PlanImage) -> None:

@@ -38,7 +38,7 @@ def test_a_value_that_is_given_is_not_read_as_a_template() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["docker/packages.j2", "docker/base.j2", "docker/final.j2", "docker/Dockerfile.j2"]
+    "name", [f"docker/{name}.j2" for name in ("packages", "runtime", "base", "system", "final", "Dockerfile")]
 )
 def test_a_part_of_a_dockerfile_needs_an_image(name: str) -> None:
     with pytest.raises(jinja2.UndefinedError):

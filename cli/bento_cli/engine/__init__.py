@@ -16,6 +16,9 @@ class ImageBuild:
         name: what messages call it.
         context: the folder that is sent to the builder.
         dockerfile: relative to `context`.
+        arguments: build arguments.
+        base_images: what stands in for images that the Dockerfile names.
+        secrets: variables of this process that its steps may read, and that the image does not hold.
     """
 
     name: str
@@ -23,16 +26,64 @@ class ImageBuild:
     dockerfile: str
     tags: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    base_images: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """How images are built, all alike.
+
+    Args:
+        platforms: such as `linux/arm64`; the engine's own when empty.
+        push: to the registries that the tags name.
+        use_cache: of steps that were done before.
+        pull: look for newer base images first.
+        sbom: what BuildKit takes as `--sbom`, so for `provenance`.
+    """
+
+    platforms: tuple[str, ...] = ()
+    push: bool = False
+    use_cache: bool = True
+    pull: bool = False
+    sbom: str | None = None
+    provenance: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """How the build of one image went.
+
+    Args:
+        digest: as the registry or the engine knows the image.
+        is_cached: whether every step had been done before.
+    """
+
+    digest: str
+    seconds: float
+    is_cached: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """A built image; `size` is in bytes, unpacked."""
+    """A built image.
+
+    Args:
+        size: in bytes, unpacked; None where the engine has pushed it and kept nothing.
+        pushed_digest: as the registry of `reference` knows it; None where it was not pushed there.
+    """
 
     reference: str
     identifier: str
-    size: int
+    size: int | None
     labels: Mapping[str, str]
+    pushed_digest: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """What names this very image, where it was pushed to as well."""
+        return self.pushed_digest or self.identifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +111,23 @@ class EngineFacts:
     has_gpu: bool
 
 
-class Progress(Protocol):
-    """Hears of long work as it goes on."""
+class BuildProgress(Protocol):
+    """Hears of images while they are built."""
 
-    def at(self, text: str, /) -> None:
-        """The work is at something now."""
+    def step(self, image: str, text: str, /) -> None:
+        """The image is at this step now."""
         ...
 
-    def done(self, text: str, /) -> None:
-        """A part of the work that took its time is done."""
+    def step_done(self, image: str, text: str, seconds: float, /) -> None:
+        """A step that was not done before is done."""
+        ...
+
+    def output(self, image: str, line: str, /) -> None:
+        """A step of the image wrote this line."""
+        ...
+
+    def done(self, image: str, seconds: float, /) -> None:
+        """The image is built."""
         ...
 
 
@@ -79,12 +138,22 @@ class Engine(Protocol):
         """Find out, before anything is started, that the engine answers and can build and compose."""
         ...
 
-    def build(self, images: Sequence[ImageBuild], progress: Progress) -> None:
-        """Build all images in one go."""
+    def build(
+        self, images: Sequence[ImageBuild], progress: BuildProgress, options: BuildOptions
+    ) -> dict[str, Built]:
+        """Build all images in one go; how each went, by its name."""
         ...
 
     def image(self, reference: str) -> Image | None:
         """A built image, None when there is none."""
+        ...
+
+    def has_image(self, labels: Mapping[str, str]) -> bool:
+        """Whether there is an image with these labels, whatever it is called."""
+        ...
+
+    def file(self, image: Image, path: str) -> bytes | None:
+        """What a file of an image holds, None when there is none."""
         ...
 
     def containers(self, labels: Mapping[str, str]) -> list[Container]:

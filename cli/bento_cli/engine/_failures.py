@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import re
 
+from bento_cli.errors import EngineError
 
-def failing_step(log: str) -> str:
-    """What BuildKit shows of the step that failed: its output, and the lines of the Dockerfile."""
-    start = re.search(r"^------\n > ", log, re.MULTILINE)
-    if start:
-        return log[start.start() :]
-    errors = [line for line in log.splitlines() if "ERROR" in line or "error" in line.lower()]
-    return "\n".join(errors[-10:] or log.splitlines()[-20:])
+
+def build_failure(log: str) -> EngineError:
+    """What is said of a build that failed.
+
+    Args:
+        log: the steps that failed with their output, and what the builder says at the end.
+    """
+    hint = None
+    if "Multi-platform build is not supported" in log or "exporting manifest lists" in log:
+        hint = "images for several platforms are pushed, by a builder that `docker buildx create --use` makes"
+    elif "RUN python -m bentoml._process.describe" in log:
+        hint = "its image lacks what it imports; `bento containerize --no-import` builds without trying"
+    elif "Attestation is not supported" in log:
+        hint = "turn on the containerd image store, or make a builder: `docker buildx create --use`"
+    elif missing := re.search(r"failed to resolve source metadata for (\S+): |(\S+): not found$", log, re.M):
+        # As a Dockerfile writes it: without what every image of Docker's own registry begins with.
+        name = re.sub(r"^docker\.io/(library/)?", "", missing[1] or missing[2])
+        hint = f"is {name} in reach? `--base-image-map {name}=IMAGE` takes another in its place"
+    return EngineError("the engine could not build the images", hint=hint, details=log)
 
 
 def compose_failure(stderr: str) -> tuple[str, str | None]:

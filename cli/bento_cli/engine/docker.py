@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import io
 import os
 import re
 import subprocess
-import textwrap
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -20,14 +21,26 @@ import requests
 from docker.context import ContextAPI
 from docker.models.containers import Container as DockerContainer
 
-from bento_cli.engine import Container, EngineFacts, Image, ImageBuild, Progress
-from bento_cli.engine._failures import compose_failure, failing_step
+from bento_cli.engine import (
+    BuildOptions,
+    BuildProgress,
+    Built,
+    Container,
+    EngineFacts,
+    Image,
+    ImageBuild,
+)
+from bento_cli.engine._bake import BakeLog, bake_arguments, bake_file, digests, targets
+from bento_cli.engine._failures import build_failure, compose_failure
 from bento_cli.errors import EngineError
 
 # HEALTHCHECK knows `--start-interval` from this version on.
 MINIMUM_ENGINE: Final = (25, 0)
 # `devices: !reset []` and `include` behave as the compose files here need them from this version on.
 MINIMUM_COMPOSE: Final = (2, 24)
+
+# `--progress rawjson` is there from this version on.
+MINIMUM_BUILDX: Final = (0, 13)
 
 # From this version on buildx asks before a bake reads folders other than the current one.
 ASKS_FOR_FOLDERS: Final = (0, 19)
@@ -42,51 +55,36 @@ class DockerEngine:
 
     def check(self) -> EngineFacts:
         """Find out, before anything is started, that the engine answers and can build and compose."""
-        with _api_errors():
-            info = self._client.info()
-        _require_version("Docker Engine", _version(str(info.get("ServerVersion"))), MINIMUM_ENGINE)
-        _require_version("Docker Compose", self._plugin_version("compose"), MINIMUM_COMPOSE)
-        _require_version("Docker buildx", self._plugin_version("buildx"), (0, 0))
+        with ThreadPoolExecutor() as pool:
+            compose, buildx = (pool.submit(self._plugin_version, name) for name in ("compose", "buildx"))
+            with _api_errors():
+                info = self._client.info()
+            _require_version("Docker Engine", _version(str(info.get("ServerVersion"))), MINIMUM_ENGINE)
+            _require_version("Docker Compose", compose.result(), MINIMUM_COMPOSE)
+            _require_version("Docker buildx", buildx.result(), MINIMUM_BUILDX)
         return EngineFacts(version=str(info.get("ServerVersion")), has_gpu=_has_gpu(info))
 
-    def build(self, images: Sequence[ImageBuild], progress: Progress) -> None:
-        """Build all images in one bake, so that what they share is made once."""
-        targets = {
-            f"image-{index}": {
-                "context": str(image.context),
-                "dockerfile": image.dockerfile,
-                "tags": list(image.tags),
-                "labels": dict(image.labels),
-            }
-            for index, image in enumerate(images)
-        }
-        names = {f"image-{index}": image.name for index, image in enumerate(images)}
-        bake = json.dumps({"group": {"default": {"targets": list(targets)}}, "target": targets})
-        command = [
-            "docker",
-            "buildx",
-            "bake",
-            "--file",
-            "-",
-            "--load",
-            "--progress",
-            "plain",
-        ]
+    def build(
+        self, images: Sequence[ImageBuild], progress: BuildProgress, options: BuildOptions
+    ) -> dict[str, Built]:
+        """Build all images in one bake, so that what they share is made once; how each went, by its name."""
+        command = ["docker", "buildx", "bake", "--file", "-", "--progress", "rawjson"]
+        command += bake_arguments(options)
         if (self._plugin_version("buildx") or (0, 0)) >= ASKS_FOR_FOLDERS:
             command += _allowed(images)
-        log: deque[str] = deque(maxlen=2000)
-        with _started(command) as process:
-            assert process.stdin is not None  # noqa: S101  # both are pipes
-            assert process.stderr is not None  # noqa: S101
-            process.stdin.write(bake)
-            process.stdin.close()
-            for line in _follow(process.stderr, names, progress):
-                log.append(line)
-        if process.returncode != 0:
-            text = "".join(log)
-            for target, name in names.items():
-                text = re.sub(rf"\b{target}\b", name, text)
-            raise EngineError("the engine could not build the images", details=failing_step(text))
+        log = BakeLog(targets(images), progress)
+        with tempfile.TemporaryDirectory(prefix="bento-") as folder:
+            metadata = Path(folder, "metadata.json")
+            with _started([*command, "--metadata-file", str(metadata)]) as process:
+                assert process.stdin is not None  # noqa: S101  # both are pipes
+                assert process.stderr is not None  # noqa: S101
+                process.stdin.write(bake_file(images))
+                process.stdin.close()
+                for line in process.stderr:
+                    log.read(line)
+            if process.returncode != 0:
+                raise build_failure(log.failure())
+            return log.built(digests(metadata.read_text(encoding="utf-8")))
 
     def image(self, reference: str) -> Image | None:
         """A built image, None when there is none."""
@@ -100,7 +98,30 @@ class DockerEngine:
             identifier=str(found.id),
             size=int(found.attrs["Size"]),
             labels=found.labels,
+            pushed_digest=_pushed_digest(reference, found.attrs.get("RepoDigests") or ()),
         )
+
+    def has_image(self, labels: Mapping[str, str]) -> bool:
+        """Whether there is an image with these labels, whatever it is called."""
+        filters = {"label": [f"{name}={value}" for name, value in labels.items()]}
+        with _api_errors():
+            return bool(self._client.api.images(filters=filters, quiet=True))
+
+    def file(self, image: Image, path: str) -> bytes | None:
+        """What a file of an image holds, None when there is none; read from a container that never starts."""
+        with _api_errors():
+            container = self._client.containers.create(image.identifier, network_mode="none")
+            try:
+                chunks, _ = container.get_archive(path)
+                archive = io.BytesIO(b"".join(chunks))
+            except docker.errors.NotFound:
+                return None
+            finally:
+                container.remove(force=True)
+        with tarfile.open(fileobj=archive) as files:
+            member = files.next()
+            held = files.extractfile(member) if member is not None else None
+            return held.read() if held is not None else None
 
     def containers(self, labels: Mapping[str, str]) -> list[Container]:
         """All containers with these labels, stopped ones too."""
@@ -162,24 +183,10 @@ def _require_version(what: str, found: tuple[int, int] | None, least: tuple[int,
         raise EngineError(f"{what} {texts[0]} is too old, {texts[1]} is needed", hint=f"update {what}")
 
 
-def _follow(lines: Iterable[str], names: Mapping[str, str], progress: Progress) -> Iterator[str]:
-    """Pass BuildKit's plain log on, telling of the steps that it speaks of."""
-    steps: dict[str, str] = {}
-    for line in lines:
-        yield line
-        if started := re.match(r"#(\d+) \[(image-\d+) (?!internal)(.+?)\] (.*)", line):
-            steps[started[1]] = f"{names[started[2]]}: {_shortened(started[4])}"
-            progress.at(steps[started[1]])
-        elif (
-            (ended := re.match(r"#(\d+) DONE ([\d.]+)s", line)) and ended[1] in steps and float(ended[2]) >= 1
-        ):
-            progress.done(f"{steps[ended[1]]} ({ended[2]} s)")
-
-
-def _shortened(step: str) -> str:
-    """A step on one line of a terminal: its commands without mounts and what follows the first ones."""
-    words = [word for word in step.split() if not word.startswith("--mount=")]
-    return textwrap.shorten(" ".join(words), width=90, placeholder=" …")
+def _pushed_digest(reference: str, digests: Sequence[str]) -> str | None:
+    """The digest under which the registry of a reference holds the image."""
+    repository = reference.rpartition(":")[0]
+    return next((d.rpartition("@")[2] for d in digests if d.rpartition("@")[0] == repository), None)
 
 
 def _has_gpu(info: Mapping[str, Any]) -> bool:
@@ -211,7 +218,17 @@ def _allowed(images: Sequence[ImageBuild]) -> Iterator[str]:
 def _started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     try:
         process = subprocess.Popen(
-            command, text=True, errors="replace", stdin=subprocess.PIPE, stderr=subprocess.PIPE
+            command,
+            text=True,
+            errors="replace",
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # Attestations hold the time of the build: the same image would have another digest each time.
+            env={
+                "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
+                "BUILDX_METADATA_PROVENANCE": "disabled",
+                **os.environ,
+            },
         )
     except FileNotFoundError:
         raise _no_command() from None
