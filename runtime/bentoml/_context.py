@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http.cookies import Morsel, SimpleCookie
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
+
+from bentoml._environment import METRICS_DIRECTORY
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers, MutableHeaders
@@ -124,7 +128,12 @@ class RequestFolder:
     def path(self) -> str:
         if self._folder is None:
             # A method that runs on without its caller may still write there.
-            self._folder = TemporaryDirectory(prefix="bentoml-request-", ignore_cleanup_errors=True)
+            # Below the replica's own folder where there is one: what a killed worker leaves goes with that.
+            replica = os.environ.get(METRICS_DIRECTORY, "")
+            parent = replica if replica and Path(replica).is_dir() else None
+            self._folder = TemporaryDirectory(
+                prefix="bentoml-request-", dir=parent, ignore_cleanup_errors=True
+            )
         return self._folder.name
 
     def close(self) -> None:

@@ -14,13 +14,14 @@ from bentoml._process.board import Board
 from bentoml._process.line import STACKS_SIGNAL, Report, SupervisorEnd
 from bentoml._process.port import PublicPort
 from bentoml._process.processes import Processes, WorkerProcess, ending
-from bentoml._process.task import END_S, ServiceTask, WorkerTask
+from bentoml._process.task import END_S, LAME_DUCK_S, ServiceTask, WorkerTask
 from bentoml._process.workers import WorkerPlan
 from bentoml.exceptions import BentoMLConfigException
 
 log = logging.getLogger("bentoml")
 
 _STACKS_S: Final = 1.0  # for a stuck worker to write the stacks of its threads
+_EARLIER_S: Final = 0.1
 _LATE_S: Final = 2.0  # for what a worker has to end by, before it is killed
 
 
@@ -119,7 +120,11 @@ class Crew:
         """
         self._is_stopping = True
         self._watching.cancel()
-        self._port.close()  # connections are refused again as soon as no worker takes them
+        loop = asyncio.get_running_loop()
+        # A moment before workers take no more, or connections would wait where nobody takes them; and here,
+        # since a worker whose loop is blocked has the port open for as long as that lasts.
+        lame_duck_s = LAME_DUCK_S - _EARLIER_S if number == signal.SIGTERM else 0.0
+        shutting = loop.call_later(lame_duck_s, self._port.shut)
         for index, keeper in self._keepers.items():
             worker = self._workers.get(index)
             if worker is None:
@@ -127,10 +132,10 @@ class Crew:
             else:
                 # One that is still loading runs nothing, and would not hear it until done.
                 worker.process.send_signal(number if worker.is_ready else signal.SIGKILL)
-        loop = asyncio.get_running_loop()
         self._killing = loop.call_later(self._times.grace_s + _LATE_S, self._kill)
         await asyncio.wait(self._keepers.values())
         self._killing.cancel()
+        shutting.cancel()
 
     def cut(self) -> None:
         """Where the crew stops, let it do so without finishing requests; its workers end as ever."""

@@ -35,8 +35,8 @@ def bound(host: str, port: int, variable: str) -> Iterator[socket.socket]:
 class PublicPort:
     """The one socket that all workers accept connections from; the supervisor alone opens and shuts it.
 
-    A socket listens for as long as any process has it open, which the supervisor always does. Shutting it
-    when the last worker is gone keeps callers from waiting in a queue that nobody empties.
+    A socket listens for as long as any process has it open. Shutting it when the last worker is gone, or
+    none is to take more, keeps callers from waiting in a queue that nobody empties.
 
     Args:
         variable: what sets this port, for the error.
@@ -71,7 +71,3 @@ class PublicPort:
             # It does not listen; or this is no Linux, and connections wait for the next worker.
             if error.errno != errno.ENOTCONN:
                 raise
-
-    def close(self) -> None:
-        """Leave it to the workers, which accept connections for as long as they like."""
-        self._socket.close()

@@ -27,9 +27,6 @@ from bentoml.exceptions import BentoMLConfigException
 
 log = logging.getLogger("bentoml")
 
-LAME_DUCK_S = 1.0
-"""How long requests are still taken after SIGTERM, while those who send them learn that it is over."""
-
 LARGEST_HEAD = 64 * 1024
 """Bytes of a request without its body, as far as they are buffered until all have come."""
 

@@ -10,6 +10,9 @@ from typing import Final
 from bentoml._config import ServiceConfig
 from bentoml._process.workers import WorkerPlan
 
+LAME_DUCK_S: Final = 1.0
+"""How long requests are still taken after SIGTERM, while those who send them learn that it is over."""
+
 END_S: Final = 5.0
 """How much of the grace period is kept for the end of the application, when all requests are over."""
 

@@ -27,8 +27,8 @@ from bentoml._process.board import Board, SharedAdmission
 from bentoml._process.failure import reason
 from bentoml._process.lifespan import lifespan
 from bentoml._process.line import STACKS_SIGNAL, WorkerEnd
-from bentoml._process.server import LAME_DUCK_S, WorkerServer
-from bentoml._process.task import WorkerTask
+from bentoml._process.server import WorkerServer
+from bentoml._process.task import LAME_DUCK_S, WorkerTask
 from bentoml._service import Service
 from bentoml._serving.application import Application, Replica, create_app
 

@@ -138,14 +138,14 @@ async def running_crew(board: Board, metrics: Path, times: Times) -> AsyncIterat
         management_port=0,
     )
     workers = Workers()
-    port = socket.socket()
-    public = PublicPort(port, 5, "PORT")
-    crew = Crew(task, public, board, workers, metrics=metrics, times=times, on_failure=lambda: None)
-    crew.start()
-    try:
-        yield crew, workers
-    finally:
-        await crew.stop(signal.SIGKILL)
+    with socket.socket() as port:
+        public = PublicPort(port, 5, "PORT")
+        crew = Crew(task, public, board, workers, metrics=metrics, times=times, on_failure=lambda: None)
+        crew.start()
+        try:
+            yield crew, workers
+        finally:
+            await crew.stop(signal.SIGKILL)
 
 
 @asynccontextmanager
