@@ -402,6 +402,18 @@ def test_a_running_request_is_finished_before_the_end(project: Path, start: Star
         assert (response.result().text, service.wait()) == ("finished", 0)
 
 
+def test_a_worker_whose_loop_is_blocked_keeps_nobody_waiting_at_the_port(project: Path, start: Start) -> None:
+    service = start("service:Blocking").wait_until_ready()
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        response = threads.submit(service.post, "/work")
+        until((project / "started").exists, "the loop is blocked")
+        service.process.terminate()
+        until(service.refuses, "the port is shut")
+        (project / "finish").touch()
+
+        assert (response.result().status_code, service.wait()) == (200, 0)
+
+
 def test_a_stream_that_runs_is_finished_before_the_end(project: Path, start: Start) -> None:
     service = start("service:Stream").wait_until_ready()
     with httpx.stream("POST", f"{service.address}/work", trust_env=False, timeout=DEADLINE_S) as response:
