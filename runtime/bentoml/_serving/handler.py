@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -222,6 +223,7 @@ class Handler:
 
     def _finish(self, exchange: Exchange, watch: Watch) -> None:
         watch.close()
+        watch.deadline.at = math.inf  # what is done from here on is done for nobody who waits
         self._serving.observer.end(exchange)
 
     async def _reply(self, call: Call, place: Place) -> Reply | Response:

@@ -12,12 +12,14 @@ from typing import Annotated, Any, ClassVar
 
 import pytest
 from pydantic import AfterValidator
+from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
 from starlette.types import Message
 from tests.runtime.conftest import Marked, service_of
 
 import bentoml
 import bentoml.testing
+from bentoml import _deadline as deadline
 from bentoml._config import load_config
 from bentoml._serving.admission import LocalAdmission
 from bentoml._serving.application import Application, Replica, create_app
@@ -605,3 +607,29 @@ def test_a_method_that_raises_stop_iteration_is_answered() -> None:
 
     with bentoml.testing.client(Searching) as client, pytest.raises(RemoteException):
         client.first([])
+
+
+def test_what_is_done_after_the_response_is_not_bound_by_the_requests_time() -> None:
+    bounds: list[bool] = []
+
+    def note() -> None:
+        bounds.append(deadline.remaining_s(1000.0) < 1000.0)
+
+    @bentoml.service
+    class Later:
+        @bentoml.api
+        async def work(self, ctx: bentoml.Context) -> None:
+            note()
+            ctx.response.background = note
+
+        @bentoml.api
+        async def response(self) -> StreamingResponse:
+            return StreamingResponse(iter([b"1"]), background=BackgroundTask(note))
+
+    async def both(app: Application) -> None:
+        await Client(app, "/work").response()
+        await Client(app, "/response").response()
+
+    served(Later, both)
+
+    assert bounds == [True, False, False]
