@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -64,3 +65,12 @@ def test_this_frame_is_the_value_in_every_version(name: str) -> None:
 
     assert type(arrived) is type(VALUES[name])
     assert encoded(arrived).hex() == VECTORS[name]
+
+
+def test_the_example_of_the_page_is_the_frame_that_is_sent() -> None:
+    page = (Path(__file__).parents[3] / "runtime" / "WIRE.md").read_text(encoding="utf-8")
+    shown = re.search(r"The value `\[1, \(2,\)\]`:\n\n((?:    .*\n)+)", page)
+    assert shown is not None
+    digits = "".join(line[4:48].split("  ")[0].replace(" ", "") for line in shown[1].splitlines())
+
+    assert digits == b"".join(codec.encode([1, (2,)])).hex()
