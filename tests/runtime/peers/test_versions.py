@@ -104,6 +104,11 @@ def test_an_argument_that_the_peer_has_no_parameter_for_is_refused_before_it_run
     assert to_old.leaf.how_many_ran() == ran
 
 
+def test_a_task_that_the_peers_version_would_break_on_is_not_taken(to_new: Pair) -> None:
+    with pytest.raises(IncompatiblePeer, match=r"`x` is `list\[int\]` there, and `int` here$"):
+        to_new.leaf.submitted.submit(1)
+
+
 def statuses(process: ServiceProcess, path: str) -> list[str]:
     """Of all requests for a path so far, as the access log has them."""
     return re.findall(rf"path={path},.*?\(status=(\d+),", process.log)

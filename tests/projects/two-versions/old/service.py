@@ -19,6 +19,10 @@ class Leaf:
         self.ran += 1
         return x
 
+    @bentoml.task
+    async def submitted(self, x: int) -> None:
+        self.ran += 1
+
     @bentoml.api
     async def grown(self, x: int) -> int:
         self.ran += 1
