@@ -141,8 +141,9 @@ def build(
         MissingDependencyException: the toolchain is not installed.
     """
     with _toolchain("build"):
-        from bento_cli.build import plan_build, write_bento
+        from bento_cli.build import plan_build
         from bento_cli.store import Store
+        from bento_cli.writing import write_bento
         from bento_cli.yaml_file import YamlFile
 
         root, target = (Path(), service) if isinstance(service, str) else _place(service)

@@ -14,9 +14,10 @@ from tests.cli.conftest import EXAMPLE, PROJECTS, Files, WriteProject
 from tests.conftest import CheckGolden
 
 from bento_cli.bento import Bento, Tag
-from bento_cli.build import plan_build, render_bento, write_bento
+from bento_cli.build import plan_build
 from bento_cli.errors import BentoError, InputError
 from bento_cli.store import Store
+from bento_cli.writing import render_bento, write_bento
 
 Build = Callable[..., Bento]
 

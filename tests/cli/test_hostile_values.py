@@ -15,8 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bento_cli.bento import Manifest, Tag
-from bento_cli.build import plan_build, render_bento
+from bento_cli.build import plan_build
 from bento_cli.errors import BentoError
+from bento_cli.writing import render_bento
 from bento_cli.yaml_file import parse_yaml, validate
 
 Instruction: TypeAlias = tuple[str, str]

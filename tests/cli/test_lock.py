@@ -16,7 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 from tests.cli.conftest import WriteProject
 
-from bento_cli.build import plan_build, write_bento
+from bento_cli.build import plan_build
 from bento_cli.errors import BentoError, InputError
 from bento_cli.lock import (
     Package,
@@ -33,6 +33,7 @@ from bento_cli.lock.uv import Uv, compile_arguments, in_words
 from bento_cli.locking import lock_build
 from bento_cli.requirements import runtime_requirements
 from bento_cli.store import Store
+from bento_cli.writing import write_bento
 
 AddWheel = Callable[..., str]
 Ask = Callable[..., list[str]]

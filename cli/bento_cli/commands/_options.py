@@ -10,11 +10,12 @@ import typer
 
 from bento_cli.arguments import Arguments, argument_value, as_arguments, load_arguments
 from bento_cli.bento import Bento
-from bento_cli.build import plan_build, write_bento
+from bento_cli.build import plan_build
 from bento_cli.console import Console
 from bento_cli.errors import BentoError, NotFoundError
 from bento_cli.project import find_project
 from bento_cli.store import Store
+from bento_cli.writing import write_bento
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results, warnings and errors.")]
 
