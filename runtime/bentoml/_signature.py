@@ -32,7 +32,7 @@ from bentoml._types import is_type, wire_type
 from bentoml._types.model import holds_plain_path, names_files
 from bentoml._types.opaque import opaque_inputs, opaque_results
 from bentoml.exceptions import InvalidArgument, UnservableException
-from bentoml.validators import ContentType
+from bentoml.validators import ContentType, Device
 
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
 _POSITIONAL_OR_KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -168,7 +168,7 @@ class EndpointSignature:
 
     def _input_type(self, name: str) -> Any:
         """The type of a parameter; never one through which a caller names a file of the server's."""
-        hint = wire_type(self._hints.get(name, Any))
+        hint = self._wire_type(self._hints.get(name, Any), f"`{name}`")
         if holds_plain_path(hint):
             raise UnservableException(
                 f"{self.where}: `{name}` has a file in a dataclass or TypedDict, where no upload gets to; "
@@ -248,13 +248,19 @@ class EndpointSignature:
 
     @property
     def returns_classes(self) -> bool:
-        """Whether the result's annotation names classes that travel as plain mappings or values."""
+        """Whether the result's annotation names classes that travel as what they hold, or a device."""
         return _names_classes(self.result_hint)
 
     @cached_property
     def output(self) -> TypeAdapter[Any]:
         """The type of the result, or of a stream's items, for schemas and for what is not sent as it is."""
-        return self._adapter(wire_type(self.result_hint), "its result", _ADAPTER)
+        return self._adapter(self._wire_type(self.result_hint, "its result"), "its result", _ADAPTER)
+
+    def _wire_type(self, hint: Any, what: str) -> Any:
+        try:
+            return wire_type(hint)
+        except (TypeError, ValueError) as error:  # an element type or a device that there is not
+            raise UnservableException(f"{self.where}: {what}: {error}") from error
 
     def _adapter(self, hint: Any, what: str, config: ConfigDict) -> TypeAdapter[Any]:
         try:
@@ -488,7 +494,12 @@ def _is_file(hint: Any) -> bool:
 
 
 def _names_classes(hint: Any, seen: frozenset[Any] = frozenset()) -> bool:
-    """Whether values of this type hold some of the project's own classes, which travel as what they hold."""
+    """Whether values of this type hold some of the project's own classes, which travel as what they hold.
+
+    Or tensors on a device, which travel without it.
+    """
+    if isinstance(hint, Device):
+        return True
     kind = typing.get_origin(hint) or hint
     if isinstance(kind, type) and kind not in seen:
         if issubclass(kind, BaseModel | enum.Enum) or dataclasses.is_dataclass(kind):

@@ -27,6 +27,9 @@ CONTRACT_HEADER: Final = "x-bento-contract"
 ANOTHER_CONTRACT: Final = 412
 """The status of a call that was not begun: its contract is not the callee's, whose own is the body."""
 
+LARGEST_ITEM: Final = 2**32 - 1
+"""Bytes of the frame of one item."""
+
 _ITEM_HEAD: Final = struct.Struct("<B3xI")
 ITEM_HEAD_SIZE: Final = _ITEM_HEAD.size
 
@@ -40,7 +43,13 @@ class ItemKind(IntEnum):
 
 
 def item_head(kind: ItemKind, length: int) -> bytes:
-    """The head of an item whose frame has `length` bytes."""
+    """The head of an item whose frame has `length` bytes.
+
+    Raises:
+        ValueError: no head can say so many.
+    """
+    if length > LARGEST_ITEM:
+        raise ValueError(f"an item of a stream has {length} bytes, expected {LARGEST_ITEM} at most")
     return _ITEM_HEAD.pack(kind, length)
 
 

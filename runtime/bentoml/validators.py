@@ -26,6 +26,7 @@ __all__ = [
     "ContentType",
     "DType",
     "DataframeSchema",
+    "Device",
     "FileSchema",
     "Ge",
     "Gt",
@@ -63,6 +64,13 @@ class DType:
     """The name of an array's element type, such as `float32`."""
 
     dtype: str
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a torch tensor is put that arrives, such as `cuda:0`; without one it is on the CPU."""
+
+    device: str
 
 
 @dataclass(frozen=True)

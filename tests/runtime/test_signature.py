@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from PIL import Image
 from PIL.Image import Image as PIL_Image
 from pydantic import (
@@ -28,6 +29,7 @@ import bentoml
 from bentoml._endpoint import Endpoint
 from bentoml._signature import Arguments, EndpointSignature
 from bentoml.exceptions import InvalidArgument, UnservableException
+from bentoml.validators import Device, DType
 
 
 class Params(BaseModel):
@@ -495,6 +497,28 @@ def test_a_plain_class_as_a_parameter_is_refused_before_anything_starts(annotati
         signature(predict).prepare()
 
     assert str(caught.value) == f"Iris.predict: `{place}` is a `Plain`, {NO_INPUT}"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (Annotated[np.ndarray, DType("flaot32")], "`x`: data type 'flaot32' not understood"),
+        (Annotated[torch.Tensor, DType("flaot32")], "`x`: torch has no element type 'flaot32'"),
+        (Annotated[torch.Tensor, Device("gpu")], "`x`: torch has no device 'gpu'"),
+    ],
+    ids=str,
+)
+def test_an_element_type_or_a_device_that_there_is_not_is_refused_before_anything_starts(
+    annotation: Any, words: str
+) -> None:
+    def predict(self: Any, x: Any) -> None: ...
+
+    predict.__annotations__["x"] = annotation
+
+    with pytest.raises(UnservableException) as caught:
+        signature(predict).prepare()
+
+    assert str(caught.value) == f"Iris.predict: {words}"
 
 
 def test_a_plain_class_as_the_whole_body_is_refused() -> None:

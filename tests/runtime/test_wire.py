@@ -21,6 +21,11 @@ def test_the_head_of_an_item_is_eight_bytes_little_endian() -> None:
     assert ITEM_HEAD_SIZE == 8
 
 
+def test_no_head_says_that_an_item_has_four_gibibytes() -> None:
+    with pytest.raises(ValueError, match="has 4294967296 bytes, expected 4294967295 at most"):
+        item_head(ItemKind.VALUE, 2**32)
+
+
 def test_an_unknown_kind_of_item_is_refused() -> None:
     with pytest.raises(BadInput, match="an item of kind 3, expected one of 0 to 2"):
         read_item_head(bytes([3, 0, 0, 0, 0, 0, 0, 0]))

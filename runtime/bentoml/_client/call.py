@@ -12,7 +12,7 @@ import httpx
 from bentoml._client.address import Address
 from bentoml._client.request import body_of
 from bentoml._client.schema import EndpointSchema, Schema, Unreadable
-from bentoml.exceptions import DeadlineExceeded, RemoteException, ServiceUnavailable
+from bentoml.exceptions import BentoMLException, DeadlineExceeded, RemoteException, ServiceUnavailable
 
 # What a service takes and returns is known to its schema only.
 Value: TypeAlias = Any
@@ -90,6 +90,10 @@ class Call:
             raise RemoteException(f"{where} gave no whole answer: {error}") from error
         except Unreadable as error:
             raise RemoteException(f"{where}: {error}") from error
+        except BentoMLException as error:
+            # Its words are the service's own; whose they are stands beside them.
+            vars(error).setdefault("__notes__", []).append(f"In {where}")  # `add_note` came with Python 3.11
+            raise
 
 
 def submission(endpoint: EndpointSchema, args: tuple[Value, ...], kwargs: Mapping[str, Value]) -> Call:

@@ -165,11 +165,11 @@ class Channel:
         while True:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise self._late(request, problem)
+                raise self._not_asked(request, problem)
             try:
                 replica = await self._replicas.pick(tried, left_s)
             except TimeoutError:
-                raise self._late(request) from None
+                raise self._not_asked(request) from None
             except OSError as error:
                 raise ServiceUnavailable(f"{self.where} cannot be found: {error}") from None
             if replica is None:
@@ -182,11 +182,16 @@ class Channel:
                 tried.append(replica)
                 problem = error
                 if isinstance(error, TimeoutError) and left_s <= LONGEST_CONNECT_S:
-                    raise self._late(request, problem) from None
+                    raise self._not_asked(request, problem) from None
 
-    def _late(self, request: Request, problem: OSError | None = None) -> DeadlineExceeded:
+    def _not_asked(self, request: Request, problem: OSError | None = None) -> DeadlineExceeded:
         why = f": {_words(problem)}" if problem is not None else ""
-        return DeadlineExceeded(f"{self.where} did not answer {request.path} in time{why}")
+        return DeadlineExceeded(
+            f"{self.where} was not asked for {request.path}: the time was over before{why}"
+        )
+
+    def _late(self, request: Request) -> DeadlineExceeded:
+        return DeadlineExceeded(f"{self.where} did not answer {request.path} in time")
 
     def _broken(self, request: Request, error: Exception | None) -> RemoteException:
         return RemoteException(f"{self.where} ended the connection during {request.path}: {error}")

@@ -23,6 +23,9 @@ LONGEST_IDLE_S: Final = 4.0
 LARGEST_ANSWER: Final = 4 * 1024**3
 """Bytes of an answer, or of one item of a stream."""
 
+AT_ONCE: Final = 16 * 2**20
+"""Bytes of memory that are taken for what a head announces; more is taken as it comes."""
+
 _SURELY_HEARD_S: Final = 0.005  # a loop that was blocked for less is asked no more than one that was not
 _LARGEST_HEAD: Final = 64 * 1024
 _READ_SIZE: Final = 64 * 1024
@@ -90,10 +93,15 @@ class Answer:
             raise Broken(f"the head of its answer is larger than {_LARGEST_HEAD} bytes")
         return self.is_complete
 
-    def free_space(self) -> memoryview | None:
-        """Where the rest of a large body may be written to directly; None where the parser is needed."""
-        if self.length is None or not 0 < self._filled < self.length:
-            return None
+    @property
+    def is_filled_directly(self) -> bool:
+        """Whether what comes is the rest of a large body, which needs no parser."""
+        return self.length is not None and 0 < self._filled < self.length
+
+    def free_space(self) -> memoryview:
+        """Where that may be written to; nobody may hold what was given before."""
+        if self._filled == len(self.body) and self.length is not None:
+            self.body.extend(bytes(min(self.length, 2 * self._filled) - self._filled))
         return memoryview(self.body)[self._filled :]
 
     def fill(self, count: int) -> bool:
@@ -149,7 +157,7 @@ class Answer:
             raise Broken(f"its answer is larger than {LARGEST_ANSWER} bytes")
         if int(length) > _READ_SIZE:
             self.length = int(length)
-            self.body = bytearray(self.length)
+            self.body = bytearray(min(self.length, AT_ONCE))
 
     def on_body(self, data: bytes) -> None:
         if self.length is not None:
@@ -393,15 +401,16 @@ class Connection(asyncio.BufferedProtocol):
             self._wake()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        space = self._answer.free_space() if self._answer is not None else None
-        return self._scratch if space is None else space
+        if self._answer is not None and self._answer.is_filled_directly:
+            return self._answer.free_space()
+        return self._scratch
 
     def buffer_updated(self, nbytes: int) -> None:
         answer = self._answer
         if answer is None or answer.is_complete:
             self.close()  # nobody asked for anything
             return
-        if answer.free_space() is not None:
+        if answer.is_filled_directly:
             if answer.fill(nbytes):
                 self._wake()
             return

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Muta
 from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 from bentoml._fan_out import call_for_each, call_for_each_blocking
 from bentoml._peers.blocking import BlockingLoop
@@ -154,7 +154,14 @@ def _methods(remote: RemoteEndpoint, channels: _Channels, blocking: BlockingLoop
         for method, about in (call, tasks), (call_blocking, BlockingRemoteTasks(tasks, blocking)):
             for action in _TASK_ACTIONS:
                 vars(method)[action] = getattr(about, action)
+    else:
+        for method in call, call_blocking:
+            vars(method)["submit"] = partial(_refuse_to_submit, remote)
     return call, call_blocking
+
+
+def _refuse_to_submit(remote: RemoteEndpoint, *_: object, **__: object) -> NoReturn:
+    raise TypeError(f"{remote.where} is no task; `@bentoml.task` in place of `@bentoml.api` makes it one")
 
 
 def _streams(remote: RemoteEndpoint, channels: _Channels, blocking: BlockingLoop) -> tuple[Method, Method]:

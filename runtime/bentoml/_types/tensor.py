@@ -9,6 +9,7 @@ from typing import Any
 from pydantic_core import core_schema
 
 from bentoml._types.array import fits, in_words, nested_lists, said_of, tensor_schema
+from bentoml.validators import Device
 
 
 class TensorType:
@@ -17,15 +18,36 @@ class TensorType:
     Args:
         dtype: a name such as `float32`; None for any.
         shape: its sides, None or -1 for one of any length; None for any number of sides.
+        device: where it is put, such as `cuda`; None for where it is, which is the CPU for all that arrives.
+
+    Raises:
+        ValueError: torch knows no such element type or device.
     """
 
-    def __init__(self, dtype: str | None = None, shape: tuple[int | None, ...] | None = None) -> None:
+    def __init__(
+        self,
+        dtype: str | None = None,
+        shape: tuple[int | None, ...] | None = None,
+        device: str | None = None,
+    ) -> None:
+        torch: Any = sys.modules["torch"]
         self.dtype = dtype
         self.shape = shape
+        self._dtype = getattr(torch, dtype, None) if dtype else None
+        if dtype and not isinstance(self._dtype, torch.dtype):
+            raise ValueError(f"torch has no element type {dtype!r}")
+        try:
+            self._device = None if device is None else torch.device(device)
+        except RuntimeError:
+            raise ValueError(f"torch has no device {device!r}") from None
 
     def check(self, value: Any) -> Any:
+        tensor = self._checked(value)
+        return tensor if self._device is None else tensor.to(self._device)
+
+    def _checked(self, value: Any) -> Any:
         torch: Any = sys.modules["torch"]
-        wanted = getattr(torch, self.dtype) if self.dtype else None
+        wanted = self._dtype
         numpy = sys.modules.get("numpy")
         is_list = False
         if isinstance(value, torch.Tensor):
@@ -67,5 +89,7 @@ class TensorType:
 
 def tensor_type(markers: Iterable[object]) -> TensorType:
     """The type of `torch.Tensor` with what `Annotated` says of it."""
+    markers = tuple(markers)
     dtype, shape = said_of(markers)
-    return TensorType(dtype, shape)
+    device = next((marker.device for marker in markers if isinstance(marker, Device)), None)
+    return TensorType(dtype, shape, device)

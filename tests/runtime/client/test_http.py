@@ -127,7 +127,7 @@ def test_an_error_is_raised_with_the_words_of_the_service(
 ) -> None:
     app = service(endpoint("f"), f=lambda _: Response(b'{"error": "why"}', status))
 
-    with pytest.raises(kind, match=r"^why$"):
+    with pytest.raises(kind, match=r"^why\nIn http://service/f$"):
         call(app, "f")
 
 

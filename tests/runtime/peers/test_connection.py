@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -361,6 +362,35 @@ def test_a_body_without_end_is_not_kept(run: Run, monkeypatch: pytest.MonkeyPatc
         async with connected() as (connection, other):
             with pytest.raises(Broken, match="its answer is larger than 102400 bytes"):
                 await answered(connection, other, b"HTTP/1.1 200 OK\r\n\r\n" + LARGE)
+
+    run(test())
+
+
+def test_memory_for_a_large_body_is_taken_as_it_comes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        monkeypatch.setattr(module, "AT_ONCE", 80 * KIB)
+        async with connected() as (connection, other):
+            answer = await answered(connection, other, response(LARGE))
+
+            assert bytes(answer.body) == LARGE
+
+    run(test())
+
+
+def test_an_announced_length_takes_no_memory_by_itself(run: Run) -> None:
+    async def test() -> None:
+        async with connected() as (connection, other):
+            tracemalloc.start()
+            call = begun(connection)
+            await other.receive()
+            await other.send(HEAD_OF_SIZE % (3 * 1024**3), LARGE)
+            other.end()
+            with pytest.raises(Broken):
+                await call
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+
+            assert peak < 32 * 1024 * KIB
 
     run(test())
 

@@ -299,6 +299,11 @@ def test_a_wrong_keyword_is_a_type_error_for_streams_and_tasks_too(top: Any) -> 
         top.leaf.to_sync.grow.submit(y=1)
 
 
+def test_what_is_no_task_says_so_when_it_is_submitted(top: Any) -> None:
+    with pytest.raises(TypeError, match=r"^Leaf/double is no task; `@bentoml.task` in place of"):
+        top.leaf.double.submit(1)
+
+
 def test_a_bad_value_is_refused_with_the_endpoint_and_its_parameter(graph: dict[str, Served]) -> None:
     response = graph["Upper"].post("/bad_value", json={})
 

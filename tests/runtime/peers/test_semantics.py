@@ -12,7 +12,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 from tests.runtime.codec.frames import exactly, frame, named, packed
 from tests.runtime.conftest import DEADLINE_S, Marked, service_of, until
 from tests.runtime.peers.graph import Served, addresses_of, peers_of, served
@@ -30,6 +30,7 @@ import bentoml
 from bentoml import _environment as environment
 from bentoml import codec
 from bentoml.codec._extensions import Code
+from bentoml.validators import Device
 
 
 class Colour(enum.Enum):
@@ -60,8 +61,31 @@ class Outputs(OrderedDict[str, object]):
     """What some libraries return: a mapping that is an object as well."""
 
 
+validated_in: list[str] = []  # the threads, which are called after the services that they serve
+
+
+def note_thread(params: Params) -> Params:
+    validated_in.append(threading.current_thread().name)
+    return params
+
+
+Noted = Annotated[Params, AfterValidator(note_thread)]
+
+
 @bentoml.service(path_prefix="/v1")
 class Leaf:
+    @bentoml.api
+    def noted(self, value: Noted) -> Noted:
+        return value
+
+    @bentoml.api
+    def device_of(self, tensor: Annotated[torch.Tensor, Device("meta")]) -> str:
+        return str(tensor.device)
+
+    @bentoml.api
+    def moved(self, tensor: torch.Tensor) -> Annotated[torch.Tensor, Device("meta")]:
+        return tensor
+
     @bentoml.api
     def echo(self, value: Any) -> Any:
         return value
@@ -398,6 +422,21 @@ def test_a_tensor_arrives_as_it_was_sent(leaf: Any, dtype: torch.dtype) -> None:
 
     assert (echoed.dtype, echoed.shape) == (dtype, tensor.shape)
     assert echoed.view(torch.uint8).equal(tensor.view(torch.uint8))
+
+
+def test_a_tensor_is_put_on_the_device_that_the_receiving_annotation_names(leaf: Any) -> None:
+    tensor = torch.zeros(2)
+
+    assert leaf.device_of(tensor) == "meta"
+    assert leaf.moved(tensor).device.type == "meta"
+
+
+def test_a_value_is_validated_once_by_its_receiver_and_never_by_its_sender(leaf: Any) -> None:
+    validated_in.clear()
+
+    leaf.noted(Params(prompt="a cat"))
+
+    assert validated_in == ["Leaf", threading.current_thread().name]
 
 
 @pytest.mark.parametrize(

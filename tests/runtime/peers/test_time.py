@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -88,6 +90,28 @@ class Leaf:
     @bentoml.api
     async def note(self) -> None:
         moments.calls.append("leaf called")
+
+
+@bentoml.service(traffic={"timeout": 20.0})
+class Patient:
+    @bentoml.api
+    async def wait(self) -> None:
+        await asyncio.Event().wait()
+
+    @bentoml.api
+    async def count(self) -> AsyncIterator[int]:
+        for number in range(3):
+            yield number
+        await asyncio.Event().wait()
+
+    @bentoml.api
+    async def tasks(self) -> int:
+        return len(asyncio.all_tasks())
+
+
+@bentoml.service
+class Fickle:
+    patient: Any = bentoml.depends(Patient)
 
 
 @bentoml.service(traffic={"timeout": 20.0, "item_timeout": 0.2})
@@ -256,6 +280,36 @@ def test_a_caller_that_is_cancelled_cancels_its_call(graph: dict[str, Served]) -
         asyncio.run(give_up(peers.leaf))
 
     moments.wait_for("leaf cancelled")
+
+
+def test_ten_thousand_abandoned_calls_leave_nothing_at_the_peer() -> None:
+    dice = random.Random(11)
+
+    async def call(patient: Any) -> None:
+        await patient.wait()
+
+    async def read(patient: Any) -> None:
+        async for _ in patient.count():
+            pass
+
+    async def abandon(patient: Any, number: int) -> None:
+        task = asyncio.create_task((read if number % 2 else call)(patient))
+        await asyncio.sleep(dice.random() * 0.01)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    async def abandon_all(patient: Any) -> None:
+        for start in range(0, 10_000, 100):
+            await asyncio.gather(*(abandon(patient, start + number) for number in range(100)))
+
+    with served(Fickle) as graph, peers_of(Fickle, {"Patient": graph["Patient"].address}) as peers:
+        patient = graph["Patient"]
+        at_rest = patient.ask("/tasks")
+        asyncio.run(abandon_all(peers.patient))
+
+        until(lambda: patient.connections == 0, "no connection is open")
+        assert patient.ask("/tasks") == at_rest
 
 
 def test_a_method_in_a_thread_runs_on_and_keeps_its_place(graph: dict[str, Served]) -> None:
