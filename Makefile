@@ -31,15 +31,16 @@ testbed: ## a container engine, registry and package index on a bare Debian mach
 testbed-down: ## stop what `make testbed` started; images and caches stay
 	@bash tests/testbed/testbed.sh down
 
-bench: $(VENV)/.example .venv-reference/.stamp .venv-ray/.stamp ## how long things take, beside their goals (TABLES="commands serving calls memory")
+bench: $(VENV)/.example .venv-reference/.stamp .venv-ray/.stamp ## how long things take, beside their goals (TABLES="commands serving calls memory images")
 	@$(BIN)/python -m scripts.bench $(TABLES)
 
 soak: $(VENV)/.project ## ten minutes of mixed load on a service whose workers are killed
 	@BENTO_SOAK_S=600 $(BIN)/python -m pytest -q -s tests/runtime/process/test_soak.py
 
-fuzz: $(VENV)/.project ## the decoders and endpoints against very many odd requests
+fuzz: $(VENV)/.project ## decoders, endpoints and archives against very many odd requests and files
 	@BENTO_FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -q tests/robustness/test_decoders.py
 	@BENTO_FUZZ_EXAMPLES=500 $(BIN)/python -m pytest -q tests/robustness/test_openapi.py
+	@BENTO_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest -q tests/cli/test_archive.py
 
 schema: $(VENV)/.project ## write bentofile.schema.json from the model
 	@$(BIN)/python -m bento_cli.schema bentofile.schema.json

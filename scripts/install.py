@@ -52,7 +52,7 @@ def install_reference() -> None:
     """A new environment for the existing implementation, which no path of ours leads to."""
     make_environment(REFERENCE)
     install_torch(python_of(REFERENCE))
-    install(REFERENCE_RELEASE, *releases(SHARED), python=python_of(REFERENCE))
+    install(REFERENCE_RELEASE, "uv", *releases(SHARED), python=python_of(REFERENCE))
 
 
 def make_environment(folder: Path) -> None:

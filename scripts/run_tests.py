@@ -47,6 +47,12 @@ NEEDS = (
         remedy="`make testbed` gives a bare Debian machine one, and any Docker Engine will do",
     ),
     Need(
+        marker="podman",
+        is_there=lambda: all(map(shutil.which, ("podman", "buildah"))),
+        tests="builds by podman and buildah, for want of the two",
+        remedy="Debian has them as `podman` and `buildah`",
+    ),
+    Need(
         marker="reference",
         is_there=(ROOT / ".venv-reference" / "bin" / "python").exists,
         tests="comparisons with the existing implementation",

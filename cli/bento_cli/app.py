@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 from typing import Annotated, Any, Final
 
 import typer
@@ -16,10 +17,21 @@ COMMANDS: Final = {
     "containerize": "Build one image for each service of a Bento.",
     "serve": "Run a project or a Bento on this machine, one process tree for each service.",
     "deploy": "Build, containerize and run a project on a container engine.",
+    "deployment": "Show and change deployments, and go back to what one was before.",
+    "cluster": "Say where deployments run: clusters, each a context of `docker`.",
+    "config": "Show a service's configuration, and where each value comes from.",
     "list": "List the Bentos in the store.",
     "get": "Show a Bento.",
     "delete": "Delete Bentos from the store.",
+    "export": "Write a Bento into one file.",
+    "import": "Put the Bento of a file into the store.",
+    "models": "List, show, delete, export and import models of the store.",
 }
+
+
+def module_of(command: str) -> str:
+    """The module of a command: of its name, which may be no word of Python's own."""
+    return f"bento_cli.commands.{command}{'_' if keyword.iskeyword(command) else ''}"
 
 
 class _LazyGroup(TyperGroup):
@@ -31,7 +43,7 @@ class _LazyGroup(TyperGroup):
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"bento_cli.commands.{cmd_name}")
+        module = importlib.import_module(module_of(cmd_name))
         return typer.main.get_command(module.app)
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,11 +14,18 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from bento_cli.errors import BentoError
+from bento_cli.models import HUB_VARIABLES, HubModel, LocalModel
 from bento_cli.names import BENTO_NAME_RULE, BENTO_VERSION_RULE, is_bento_name, is_bento_version, kebab_case
 from bento_cli.yaml_file import load_yaml, validate
 from bentoml._graph import Edge, ServiceGraph, ServiceNode
 
 MANIFEST: Final = "bento.yaml"
+
+# The folder of models in it, as `LocalModel.path` says.
+MODELS: Final = "models"
+
+# Lines of a manifest that its digest does not stand for: itself, and when the same content was built.
+_UNSEALED: Final = re.compile(rb"^(?:digest|creation_time): .*\n", re.MULTILINE)
 
 
 @dataclass(frozen=True, order=True)
@@ -97,10 +107,26 @@ class ManifestService(_Model):
     lock: ManifestLock | None = None
     secrets: tuple[str, ...] = ()
     uses_model_hub: bool = False
+    models: tuple[HubModel | LocalModel, ...] = ()
+
+    @property
+    def hub_secrets(self) -> tuple[str, ...]:
+        """Variables that the builder of its image reads where they are set."""
+        is_asked = any(model.is_of_hub and model.stage == "build" for model in self.models)
+        return HUB_VARIABLES if is_asked else ()
+
+    @property
+    def uses_model_store(self) -> bool:
+        """Whether it looks for models in the store of whoever runs it."""
+        return any(not model.is_of_hub and model.stage == "start" for model in self.models)
 
 
 class Manifest(_Model):
-    """`bento.yaml`."""
+    """`bento.yaml`.
+
+    Args:
+        digest: what stands for all that the Bento holds, as `content_digest` finds it.
+    """
 
     service: str
     name: str
@@ -164,6 +190,38 @@ def load_bento(path: Path) -> Bento:
         InputError: the manifest is not valid.
     """
     return Bento(path, validate(load_yaml(path / MANIFEST), Manifest))
+
+
+def files_of(folder: Path) -> Iterator[Path]:
+    """The files of a Bento, in the order of their paths; not what Python keeps of those that it has run."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        yield from (Path(parent, name) for name in sorted(names))
+
+
+def content_digest(folder: Path) -> str:
+    """What stands for all that a Bento's folder holds: the same for the same content built again.
+
+    Its models are not read for that: the manifest has a digest of each.
+    """
+    digest = hashlib.sha256()
+    for path in (path for path in files_of(folder) if not path.is_relative_to(folder / MODELS)):
+        content = path.read_bytes()
+        if path == folder / MANIFEST:
+            content = _UNSEALED.sub(b"", content)
+        mode = "x" if path.stat().st_mode & 0o100 else "-"
+        name = path.relative_to(folder).as_posix()
+        digest.update(
+            f"{mode} {hashlib.sha256(content).hexdigest()} {name}\n".encode("utf-8", "surrogateescape")
+        )
+    return f"sha256:{digest.hexdigest()}"
+
+
+def seal(folder: Path) -> None:
+    """Say in the manifest of a finished folder what it holds."""
+    path = folder / MANIFEST
+    line = f"digest: {content_digest(folder)}\n".encode()
+    path.write_bytes(re.sub(rb"^digest: .*\n", line, path.read_bytes(), count=1, flags=re.MULTILINE))
 
 
 def manifest_text(manifest: Manifest) -> str:

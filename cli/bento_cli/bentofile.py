@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import pathspec
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.config import JsonDict
 
 from bento_cli.arguments import json_value
 from bento_cli.errors import NotFoundError, shown
@@ -18,11 +27,13 @@ from bento_cli.yaml_file import YamlFile, load_yaml
 from bento_templates import label_key, one_line
 from bentoml._environment import is_reserved
 from bentoml._loader import names_file
+from bentoml._model_store import ModelTag
 
 FILE_NAME = "bentofile.yaml"
 _DEFAULT_MODULE = "service"
 
 Stage = Literal["all", "build", "runtime"]
+ModelStage = Literal["build", "start"]
 
 
 class _Model(BaseModel):
@@ -56,6 +67,56 @@ def _system_package(text: str) -> str:
     if re.fullmatch(r"[a-z0-9][a-z0-9+.-]*(?::[a-z0-9]+)?(?:=[A-Za-z0-9.+:~-]+)?", text) is None:
         raise ValueError(f"{text!r} is no name of a Debian package, such as `libgl1` or `curl=7.88.1-10`")
     return text
+
+
+def _cuda_version(value: object) -> object:
+    # As a number it stands in many projects; no CUDA has a minor version that ends in a zero.
+    text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if text is not None and (not isinstance(text, str) or not re.fullmatch(r"\d{2}(\.\d){0,2}", text)):
+        raise ValueError(f"expected a version of CUDA such as '12.8', found {value!r}")
+    return text
+
+
+def _distro(value: object) -> object:
+    if value != "debian":
+        raise ValueError(
+            f"{value!r}: images stand on `debian`, for which nearly all packages have wheels; `base_image` "
+            "names another image of Debian or Ubuntu"
+        )
+    return value
+
+
+def _no_conda(value: object) -> None:
+    if value:
+        raise ValueError(
+            "images hold no conda: list what it has of Python under `python.packages` and its libraries "
+            "under `docker.system_packages`, or name an image with your environment as `docker.base_image`"
+        )
+
+
+def _variables(value: object) -> object:
+    """Keys and values, a list of `NAME=value`, or lines of it, as a list of names and values."""
+    if isinstance(value, dict):
+        return [{"name": name, "value": said} for name, said in value.items()]
+    lines = value.splitlines() if isinstance(value, str) else value
+    if isinstance(lines, list) and all(isinstance(line, str) for line in lines):
+        named = [line.partition("=") for line in lines if line.strip()]
+        if any(not equals for _, equals, _ in named):
+            raise ValueError("expected `NAME=value`, as a list or lines; a file is not read")
+        return [{"name": name, "value": said} for name, _, said in named]
+    return value
+
+
+def project_path(text: str) -> str:
+    """A path in the project, as it is written on every system.
+
+    Raises:
+        ValueError: it is none, or leads out of it.
+    """
+    path = PurePosixPath(one_line(text))
+    if not text or path.is_absolute() or ".." in path.parts or "\\" in text or path == PurePosixPath():
+        raise ValueError(f"{text!r}: expected a path in the project, such as `scripts/setup.sh`")
+    return str(path)
 
 
 def _image_reference(text: str) -> str:
@@ -105,6 +166,10 @@ def _index(text: str) -> str:
     return text
 
 
+def _links(text: str) -> str:
+    return _index(text) if "://" in text else project_path(text)
+
+
 def require_no_password(text: str) -> None:
     """Refuse a URL with a password or a token in it: files of the project are in the Bento and its images.
 
@@ -121,6 +186,48 @@ def require_no_password(text: str) -> None:
         )
 
 
+def _model_entry(value: object) -> object:
+    """The object that a text is short for: `name:version`, `org/name` or `org/name@revision`."""
+    if not isinstance(value, str):
+        return value
+    name, at, revision = value.partition("@")
+    if not at and "/" not in name:
+        return {"tag": name}
+    return {"model_id": name, **({"revision": revision} if at else {})}
+
+
+def _model_tag(text: str) -> str:
+    ModelTag.parse(text)
+    return text
+
+
+def _model_pattern(text: str) -> str:
+    hub_model_id(text.replace("*", "x"))
+    return text
+
+
+def hub_model_id(text: str) -> str:
+    """The id of a model of the hub.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", text, re.ASCII) is None or ".." in text:
+        raise ValueError(f"{text!r}: expected the id of a model of the hub, such as `org/name`")
+    return text
+
+
+def hub_revision(text: str) -> str:
+    """A branch, a tag or a commit of the hub.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if re.fullmatch(r"[A-Za-z0-9][\w./+-]*", text, re.ASCII) is None or ".." in text:
+        raise ValueError(f"{text!r}: expected a branch, a tag or a commit")
+    return text
+
+
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -134,8 +241,11 @@ def _torch_backend(text: str) -> str:
 OneLine = Annotated[str, AfterValidator(one_line)]
 LabelKey = Annotated[str, AfterValidator(label_key)]
 IndexUrl = Annotated[OneLine, AfterValidator(_index)]
+FindLinks = Annotated[OneLine, AfterValidator(_links)]
 IndexUrls = Annotated[tuple[IndexUrl, ...], BeforeValidator(_as_list)]
+ModelTagText = Annotated[str, AfterValidator(_model_tag)]
 PythonVersion = Annotated[str | None, BeforeValidator(_python_version)]
+ProjectPath = Annotated[str, AfterValidator(project_path)]
 
 
 class Env(_Model):
@@ -151,6 +261,13 @@ class Python(_Model):
 
     packages: tuple[OneLine, ...] = ()
     requirements_txt: OneLine | None = None
+    wheels: tuple[ProjectPath, ...] = Field(default=(), description="Wheels of the project.")
+    extras: tuple[OneLine, ...] = Field(
+        default=(), description="Of `[project.optional-dependencies]` in pyproject.toml."
+    )
+    dependency_groups: tuple[OneLine, ...] = Field(
+        default=(), description="Of `[dependency-groups]` in pyproject.toml."
+    )
     lock_packages: bool = Field(
         default=True,
         description="Whether each service gets a lock: every package with its version and hashes, found once "
@@ -163,7 +280,9 @@ class Python(_Model):
         "the Bento and its images are built, and is in neither.",
     )
     extra_index_url: IndexUrls = ()
-    find_links: IndexUrls = ()
+    find_links: Annotated[tuple[FindLinks, ...], BeforeValidator(_as_list)] = Field(
+        default=(), description="Pages with links to packages, and folders of the project with wheels."
+    )
     no_index: bool = Field(default=False, description="Whether packages come from `find_links` alone.")
     torch_backend: Annotated[str, AfterValidator(_torch_backend)] = Field(
         default="auto",
@@ -172,14 +291,113 @@ class Python(_Model):
         "names an index, what that has. `none`: what the indexes have. Others, such as `cu126`: those for "
         "services with a GPU.",
     )
+    pip_args: OneLine | None = Field(
+        default=None, description="Options that a requirements.txt may have: `--only-binary :all:`."
+    )
+    trusted_host: Annotated[tuple[OneLine, ...], BeforeValidator(_as_list)] = Field(
+        default=(), description="Without effect: certificates are checked, and `http://` needs no trust."
+    )
+    pack_git_packages: bool = Field(
+        default=True, description="Without effect: images install them from their repositories."
+    )
+    is_src_layout: bool | None = Field(default=None, description="Without effect: `src` is looked into.")
 
 
-class Docker(_Model):
-    """What all images have in common."""
+class ServiceDocker(_Model):
+    """How an image is made."""
 
     python_version: PythonVersion = None
-    base_image: Annotated[str, AfterValidator(_image_reference)] | None = None
-    system_packages: tuple[Annotated[str, AfterValidator(_system_package)], ...] = ()
+    base_image: Annotated[str, AfterValidator(_image_reference)] | None = Field(
+        default=None,
+        description="What the image stands on: Debian or Ubuntu, with Python or without.",
+    )
+    cuda_version: Annotated[str | None, BeforeValidator(_cuda_version)] = Field(
+        default=None,
+        description="The CUDA of the base of a service with a GPU; found by its packages when not given.",
+    )
+    system_packages: tuple[Annotated[str, AfterValidator(_system_package)], ...] = Field(
+        default=(), description="Packages of Debian, on top of those that its Python packages need."
+    )
+    setup_script: ProjectPath | None = Field(
+        default=None, description="A script of the project, run once the image has its packages."
+    )
+    dockerfile_template: ProjectPath | None = Field(
+        default=None,
+        description="A Jinja template of the project that extends `bento_base_template` by its blocks.",
+    )
+
+
+class Docker(ServiceDocker):
+    """How all images are made."""
+
+    distro: Annotated[Literal["debian"], BeforeValidator(_distro)] = "debian"
+    env: Annotated[
+        tuple[Env, ...],
+        BeforeValidator(_variables),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "object", "additionalProperties": {"type": "string"}},
+                    {"type": "array", "items": {"type": "string"}},
+                    {"type": "string"},
+                ]
+            }
+        ),
+    ] = Field(
+        default=(),
+        description="Variables, as keys and values or as `NAME=value`; `envs`, which says more, wins.",
+    )
+
+
+def _or_text(schema: JsonDict) -> None:
+    """Say in a schema that a text may stand in place of the object."""
+    entry = dict(schema)
+    schema.clear()
+    schema["anyOf"] = [{"type": "string"}, entry]
+
+
+class ModelEntry(_Model):
+    """A model, of the store by its tag or of the hub by its id.
+
+    It is one that the code of a service names, or one more. As a text, the same without anything else.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_or_text)
+
+    tag: ModelTagText | None = Field(default=None, description="Of the store: `name` or `name:version`.")
+    model_id: Annotated[str, AfterValidator(_model_pattern)] | None = Field(
+        default=None, description="Of the hub: `org/name`; with `*` in it, all such that services name."
+    )
+    revision: Annotated[str, AfterValidator(hub_revision)] | None = Field(
+        default=None, description="A branch, a tag or a commit of the hub."
+    )
+    stage: ModelStage = Field(
+        default="build",
+        description="When it comes. `build`: the image holds it, in layers of its own. `start`: the service "
+        "gets it when it starts, from a volume or folder that all replicas share.",
+    )
+    services: tuple[str, ...] = Field(
+        default=(), description="Those that have it; where not given, those whose code names it, else all."
+    )
+    alias: ModelTagText | None = Field(default=None, description="Another name for `bentoml.models.get`.")
+
+    @model_validator(mode="after")
+    def _names_one_model(self) -> ModelEntry:
+        if (self.tag is None) == (self.model_id is None):
+            raise ValueError("expected `tag`, or `model_id` for one of the hub")
+        if self.tag is not None and self.revision is not None:
+            raise ValueError("`revision` goes with `model_id`; the version of a tag stands behind its `:`")
+        if self.is_pattern and self.alias is not None:
+            raise ValueError("`alias` is the name of one model, and `*` may mean several")
+        return self
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether it is for any number of models that services name."""
+        return "*" in (self.model_id or "")
+
+    def __str__(self) -> str:
+        return self.tag or f"{self.model_id}{f'@{self.revision}' if self.revision else ''}"
 
 
 class ServicePython(_Model):
@@ -202,6 +420,10 @@ class ServiceBuild(_Model):
     python_version: PythonVersion = Field(
         default=None, description="Of this service, over `docker.python_version`."
     )
+    docker: ServiceDocker = Field(
+        default=ServiceDocker(),
+        description="How its image is made: over what `docker` says, and system packages on top of those.",
+    )
 
 
 class Bentofile(_Model):
@@ -221,6 +443,9 @@ class Bentofile(_Model):
         default=("*",), description="Files of the project that go into the Bento, as gitignore patterns."
     )
     exclude: tuple[Annotated[OneLine, AfterValidator(_relative_pattern)], ...] = ()
+    models: tuple[Annotated[ModelEntry, BeforeValidator(_model_entry)], ...] = Field(
+        default=(), description="Models beside those that services name in their code, and when each comes."
+    )
     envs: tuple[Env, ...] = ()
     args: dict[str, Annotated[object, AfterValidator(json_value)]] = Field(
         default={},
@@ -228,6 +453,9 @@ class Bentofile(_Model):
     )
     python: Python = Python()
     docker: Docker = Docker()
+    conda: Annotated[None, BeforeValidator(_no_conda)] = Field(
+        default=None, description="Not read: packages come from an index of Python packages."
+    )
     services: dict[str, ServiceBuild] = Field(
         default={}, description="What differs for one service, by its name."
     )

@@ -2,40 +2,47 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from bento_cli.arguments import Arguments
-from bento_cli.bentofile import FILE_NAME, Bentofile, ServiceBuild, is_service_string, read_bentofile
-from bento_cli.discovery import Discovery, discover
+from bento_cli.bentofile import FILE_NAME, Bentofile, ServiceBuild, read_bentofile
+from bento_cli.declared_image import DeclaredImage, declared_image, unused_notes
+from bento_cli.discovery import Discovery, DiscoveryError, discover, discover_unimported
 from bento_cli.errors import BentoError, InputError, Problem, nearest
-from bento_cli.image import ImageSpec, plan_image
+from bento_cli.image import ImageSpec, cuda_problem, plan_image
 from bento_cli.lock import Lock
 from bento_cli.lock.uv import variables_in
-from bento_cli.names import MAX_LENGTH, kebab_case, snake_case
+from bento_cli.models import Models, service_models
+from bento_cli.names import snake_case
 from bento_cli.project_files import IGNORE_FILE, project_files
 from bento_cli.pyproject import BUILD_TABLE, PYPROJECT, has_build_table
+from bento_cli.requirement_forms import WHEELS_FOLDER, build_packages
 from bento_cli.requirements import (
     Listed,
     Override,
     Requirements,
     absent_modules,
     assign,
+    image_requirements,
     project_requirements,
     runtime_requirements,
     service_overrides,
+    with_image,
+    with_images,
 )
+from bento_cli.signatures import contract_digest, signatures
 from bento_cli.slicing import Slice, slice_service
 from bento_cli.source import Project
-from bento_cli.yaml_file import YamlFile, validate
+from bento_cli.yaml_file import YamlFile, validate, without_problems
 from bento_templates import TemplateValueError, label_key, one_line
-from bentoml._config import ServiceConfig, load_config, not_used_note
-from bentoml._environment import DEFAULT_PORT, arguments_text, declared_text, deployment_variable
+from bentoml._config import ServiceConfig, not_used_note
+from bentoml._environment import DEFAULT_PORT, arguments_text, deployment_variable
 from bentoml._graph import ServiceGraph
-from bentoml.exceptions import BentoMLConfigException
+from bentoml.images import Image
 
 T = TypeVar("T")
 
@@ -49,6 +56,7 @@ class BuildPlan:
         listed: what the project lists, and `overrides` what it says of single services' packages.
         files: the project's files, relative to `root`.
         images: what each service's image holds, dependencies first.
+        signatures: of each service's endpoints, as they are written, and `contracts` what stands for them.
         notes: what a person should know and that stops nothing.
         container_notes: the same of services in containers; those that run on this machine say it themselves.
         locks: of the services; none where versions are chosen when the images are built.
@@ -66,6 +74,8 @@ class BuildPlan:
     requirements: Requirements
     absent: Mapping[str, frozenset[str]]
     images: Mapping[str, ImageSpec]
+    signatures: Mapping[str, Mapping[str, str]]
+    contracts: Mapping[str, str]
     files: tuple[Path, ...]
     notes: tuple[str, ...]
     container_notes: tuple[str, ...]
@@ -104,31 +114,44 @@ def plan_build(
     """
     for key, value in (labels or {}).items():
         _require_label(key, value)
-    project = Project(root)
     file = file or read_bentofile(root)
-    bentofile = _checked(file, project)
+    problems: list[Problem] = []
+    said = _checked(file, problems)
+    bentofile = Bentofile.model_validate({"service": "unknown", **said})
     bentofile = bentofile.model_copy(
         update={
             "labels": {**bentofile.labels, **(labels or {})},
             "args": {**bentofile.args, **(arguments or {})},
+            "envs": (*bentofile.docker.env, *bentofile.envs),
         }
     )
-    problems = _argument_problems(bentofile, file)
-    listed = _collected(problems, lambda: project_requirements(root, bentofile, file))
-    discovery = _collected(problems, lambda: _discover(project, bentofile.service, file))
-    configs: dict[str, ServiceConfig] = {}
-    overrides: dict[str, Override] | None = None
-    if discovery is not None:
-        names = list(discovery.graph.services)
-        problems += _name_problems(discovery)
-        problems += _service_section_problems(bentofile, file, discovery.graph)
-        configs, config_problems = _configs(discovery)
-        problems += config_problems
-        known = listed or Listed(lines=())
-        overrides = _collected(problems, lambda: service_overrides(bentofile, file, names, known))
-    if problems or listed is None or discovery is None or overrides is None:
-        raise InputError(problems)
+    project = Project(root, bentofile.args)
+    problems += _argument_problems(bentofile, file)
+    discovery = _discovered(project, bentofile, file, problems) if "service" in said else None
+    images = discovery.images if discovery else {}
+    images_list = any(image.lists_packages for image in images.values())
+    listed = _collected(
+        problems, lambda: project_requirements(root, bentofile, file, images_list=images_list)
+    )
+    told, declared = _told(root, discovery, bentofile, file, problems) if discovery else ({}, {})
+    if listed is not None:
+        listed = _collected(problems, partial(with_images, listed, told))
+    names = list(discovery.graph.services if discovery else bentofile.services)
+    known = listed if said.get("python") == _data(file).get("python") else None
+    overrides = _collected(problems, lambda: service_overrides(bentofile, file, names, known))
+    models = _models(project, discovery, bentofile, file, problems) if discovery else None
+    if problems or listed is None or discovery is None or overrides is None or models is None:
+        raise InputError(dict.fromkeys(problems))
+    configs = discovery.configs
     graph = discovery.graph
+    # What an image lists that several services have is for all of them: each holds of it what it reaches.
+    shared = {name for name, image in images.items() if [*images.values()].count(image) > 1}
+    overrides = {
+        name: own if name in shared else with_image(own, told[name]) for name, own in overrides.items()
+    }
+    if not all(image.locks_packages for image in declared.values()):
+        python = bentofile.python.model_copy(update={"lock_packages": False})
+        bentofile = bentofile.model_copy(update={"python": python})
     slices = {node.name: slice_service(project, discovery, node.name) for node in graph}
     requirements = assign(listed.lines, list(slices.values()), overrides)
     absent = {
@@ -136,13 +159,14 @@ def plan_build(
         for name, part in slices.items()
     }
     runtime = runtime_requirements()
-    images = {}
+    planned = {}
     for node in graph:
         held = requirements.by_service[node.name]
         image = plan_image(
             node,
             configs[node.name],
-            _with_own_python(bentofile, node.name),
+            bentofile,
+            declared[node.name],
             requirements=held,
             index_options=listed.options,
             runtime=runtime,
@@ -150,10 +174,13 @@ def plan_build(
             dependents=graph.dependents(node.name),
             declares_all=node.name not in discovery.computed,
         )
-        images[node.name] = replace(image, secrets=variables_in((*listed.options, *held)))
+        image = _with_sources_of_packages(image, listed, held)
+        planned[node.name] = image.with_models(
+            models.by_service[node.name], asks_hub=node.name in models.asking_hub
+        )
     others = {path.resolve() for path in leave_out}
     files = tuple(path for path in project_files(root, bentofile) if (root / path).resolve() not in others)
-    missing = _missing_sources(root, slices, project, files)
+    missing = [*_missing_sources(root, slices, project, files), *_missing_wheels(listed, files)]
     if missing:
         raise InputError(missing)
     return BuildPlan(
@@ -168,25 +195,34 @@ def plan_build(
         overrides=overrides,
         requirements=requirements,
         absent=absent,
-        images=images,
+        images=planned,
+        signatures={name: signatures(project, found) for name, found in discovery.definitions.items()},
+        contracts={name: contract_digest(project, found) for name, found in discovery.definitions.items()},
         files=files,
         notes=(
             *_passed_over(root, file),
             *map(str, discovery.unknown),
             *listed.notes,
             *requirements.notes,
+            *models.notes,
         ),
-        container_notes=tuple(_container_notes(graph, configs)),
+        container_notes=(
+            *_container_notes(graph, configs),
+            *unused_notes(bentofile, has_gpu=any(image.gpus for image in planned.values())),
+        ),
     )
 
 
-def _with_own_python(bentofile: Bentofile, service: str) -> Bentofile:
-    """The bentofile as it is for one service, which may have another Python than the others."""
-    version = bentofile.services.get(service, ServiceBuild()).python_version
-    if version is None:
-        return bentofile
-    docker = bentofile.docker.model_copy(update={"python_version": version})
-    return bentofile.model_copy(update={"docker": docker})
+def _with_sources_of_packages(image: ImageSpec, listed: Listed, held: Sequence[str]) -> ImageSpec:
+    """The image with all that its packages are installed with, besides an index."""
+    wheels = listed.wheels_of(held)
+    return replace(
+        image,
+        secrets=variables_in((*listed.options, *held)),
+        index_options=(*image.index_options, *([f"--find-links {WHEELS_FOLDER}"] if wheels else [])),
+        wheels=tuple(path.as_posix() for path in wheels),
+        build_packages=build_packages(held),
+    )
 
 
 def _passed_over(root: Path, file: YamlFile) -> Iterator[str]:
@@ -204,16 +240,16 @@ def _require_label(key: str, value: str) -> None:
         raise BentoError(f"label {key!r}: {error}") from None
 
 
-def _checked(file: YamlFile, project: Project) -> Bentofile:
-    """The bentofile; when it has problems, with those of the services as well where it names them."""
-    try:
-        return validate(file, Bentofile)
-    except InputError as error:
-        problems = list(error.problems)
-    service = file.data.get("service") if isinstance(file.data, dict) else None
-    if isinstance(service, str) and is_service_string(service):
-        _collected(problems, lambda: _discover(project, service, file))
-    raise InputError(problems)
+def _checked(file: YamlFile, problems: list[Problem]) -> dict[str, object]:
+    """What the bentofile says, without what is wrong with it: other files may have problems as well."""
+    if _collected(problems, lambda: validate(file, Bentofile)) is not None:
+        return _data(file)
+    return _data(without_problems(file, Bentofile))
+
+
+def _data(file: YamlFile) -> dict[str, object]:
+    assert isinstance(file.data, dict)  # noqa: S101  # what a file is read as
+    return file.data
 
 
 def _argument_problems(bentofile: Bentofile, file: YamlFile) -> list[Problem]:
@@ -225,8 +261,58 @@ def _argument_problems(bentofile: Bentofile, file: YamlFile) -> list[Problem]:
     return []
 
 
-def _discover(project: Project, service: str, file: YamlFile) -> Discovery:
-    return discover(project, service, lambda message: file.problem(("service",), message))
+def _discovered(
+    project: Project, bentofile: Bentofile, file: YamlFile, problems: list[Problem]
+) -> Discovery | None:
+    """The services; None when something is wrong with them, which is put to the other problems."""
+    # A project is not imported for the sake of more problems.
+    find = discover_unimported if problems else discover
+    discovery: Discovery | None = None
+    names: Sequence[str] | None = None
+    try:
+        discovery = find(project, bentofile.service, partial(file.problem, ("service",)))
+        names = list(discovery.graph.services) if discovery else None
+    except DiscoveryError as error:
+        problems += error.problems
+        names = error.services
+    except InputError as error:
+        problems += error.problems
+    for name in bentofile.services:
+        if names is not None and name not in names:
+            message = f"no service {name!r}{nearest(name, names, 'services')}"
+            problems.append(file.problem(("services", name), message))
+    return discovery
+
+
+def _told(
+    root: Path, discovery: Discovery, bentofile: Bentofile, file: YamlFile, problems: list[Problem]
+) -> tuple[dict[str, Listed], dict[str, DeclaredImage]]:
+    """What `image=` of each service lists, and what is said of its image; problems are put to the others."""
+    listed: dict[str, Listed] = {}
+    declared: dict[str, DeclaredImage] = {}
+    for node in discovery.graph:
+        image = discovery.images.get(node.name)
+        at = partial(discovery.problem, node.name)
+        read = partial(image_requirements, root, image or Image(), f"`image` of {node.name}", at(""))
+        listed[node.name] = _collected(problems, read) or Listed(lines=())
+        say = partial(declared_image, root, node.name, bentofile, file, image, at)
+        declared[node.name] = _collected(problems, say) or DeclaredImage()
+        version = declared[node.name].cuda_version
+        message = cuda_problem(version) if version is not None else None
+        if message is not None:
+            is_own = bentofile.services.get(node.name, ServiceBuild()).docker.cuda_version is not None
+            location = (
+                ("services", node.name, "docker", "cuda_version") if is_own else ("docker", "cuda_version")
+            )
+            problems.append(file.problem(location, f"`{'.'.join(location)}`: {message}"))
+    return listed, declared
+
+
+def _models(
+    project: Project, discovery: Discovery, bentofile: Bentofile, file: YamlFile, problems: list[Problem]
+) -> Models | None:
+    find = partial(service_models, project, discovery.definitions, bentofile.models, file)
+    return _collected(problems, find)
 
 
 def _collected(problems: list[Problem], step: Callable[[], T]) -> T | None:
@@ -236,25 +322,6 @@ def _collected(problems: list[Problem], step: Callable[[], T]) -> T | None:
     except InputError as error:
         problems += error.problems
         return None
-
-
-def _configs(discovery: Discovery) -> tuple[dict[str, ServiceConfig], list[Problem]]:
-    configs: dict[str, ServiceConfig] = {}
-    problems: list[Problem] = []
-    for node in discovery.graph:
-        try:
-            configs[node.name] = load_config(node.name, node.config)
-        except BentoMLConfigException as error:
-            problems += [
-                discovery.problem(node.name, f"{node.name}: {text.strip()}")
-                for text in error.message.splitlines()[1:]
-            ]
-        try:
-            declared_text(node.name, node.config)
-        except (TypeError, ValueError) as error:
-            message = f"{node.name}: its configuration cannot be written as JSON: {error}"
-            problems.append(discovery.problem(node.name, message))
-    return configs, problems
 
 
 def _container_notes(graph: ServiceGraph, configs: Mapping[str, ServiceConfig]) -> Iterator[str]:
@@ -277,32 +344,12 @@ def _container_notes(graph: ServiceGraph, configs: Mapping[str, ServiceConfig]) 
             yield f"`ssl` of {node.name}: services call each other without TLS, and only the entry speaks it"
 
 
-def _name_problems(discovery: Discovery) -> list[Problem]:
-    """Services whose names cannot name a folder, or would name one container."""
-    problems = []
-    containers: dict[str, str] = {}
-    for node in discovery.graph:
-        definition = discovery.definitions[node.name]
-        container = kebab_case(node.name)
-        first = containers.setdefault(container, node.name)
-        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", node.name) is None or not container:
-            message = f"{node.name!r} is no name of a service: use letters, digits, `_` and `-`"
-        elif len(container) > MAX_LENGTH:
-            message = f"{container!r}, the name of its container, has more than {MAX_LENGTH} characters"
-        elif first != node.name:
-            message = f"{node.name!r} and {first!r} would share the image `{container}`; rename one"
-        else:
-            continue
-        problems.append(definition.module.problem(definition.node, message))
-    return problems
-
-
-def _service_section_problems(bentofile: Bentofile, file: YamlFile, graph: ServiceGraph) -> list[Problem]:
-    return [
-        file.problem(("services", name), f"no service {name!r}{nearest(name, graph.services, 'services')}")
-        for name in bentofile.services
-        if name not in graph.services
-    ]
+def _missing_wheels(listed: Listed, files: Sequence[Path]) -> Iterator[Problem]:
+    """Wheels that are required, and that `include` or an ignore rule leaves out of the Bento."""
+    for line in listed.lines:
+        if line.wheel is not None and line.wheel not in files and line.place is not None:
+            why = "`include`, `exclude` or an ignore rule leaves it out"
+            yield replace(line.place, message=f"{line.wheel.as_posix()} is no part of the Bento: {why}")
 
 
 def _missing_sources(

@@ -33,11 +33,13 @@ class ComposeService:
             None where nothing is published.
         scheme: what the URLs of it begin with.
         cache_bind: a folder of this machine for models, instead of a volume.
+        model_store: where it finds the store of models of whoever runs it, None where it needs none of them.
         tasks_folder: where a volume that all replicas share holds the results of tasks, None where there
             is none.
         open_variables: those that whoever runs it sets, in the shell of `docker compose`.
         shares_secret: whether it calls others or is called, who tell each other more if they know one secret.
         has_sources: whether the image can be built from the folder that the file is in.
+        build_secrets: variables of whoever builds it there that its builder may read, where they are set.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ComposeService:
     published_port: int | None = None
     scheme: str = "http"
     cache_bind: str | None = None
+    model_store: str | None = None
     tasks_folder: str | None = None
     open_variables: tuple[str, ...] = ()
     shares_secret: bool = False
@@ -58,6 +61,7 @@ class ComposeService:
     reservations: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     has_sources: bool = True
+    build_secrets: tuple[str, ...] = ()
 
     @property
     def peer_containers(self) -> list[str]:

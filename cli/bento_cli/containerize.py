@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 from packaging.utils import canonicalize_name
 
 from bento_cli.bento import Bento
-from bento_cli.engine import BuildOptions, BuildProgress, Built, Engine, Image, ImageBuild
+from bento_cli.engine import Builder, BuildOptions, BuildProgress, Built, Image, ImageBuild
 from bento_cli.errors import BentoError, EngineError
 from bento_cli.image import ENVIRONMENT_FOLDER, LABEL_PREFIX, SIZES_NAME
 from bento_cli.names import kebab_case
@@ -24,12 +24,16 @@ from bento_cli.names import kebab_case
 INPUTS_LABEL: Final = f"{LABEL_PREFIX}inputs"
 IMPORTED_LABEL: Final = f"{LABEL_PREFIX}imported"
 
+BASE_IMAGE_MAP: Final = "BENTOML_BASE_IMAGE_MAP"
+"""`IMAGE=OTHER`, with spaces between several: what stands in for base images where nothing else says it."""
+
 # What the builder stamps on an image and on its files unless the caller's environment says otherwise.
 _EPOCH: Final = "SOURCE_DATE_EPOCH"
 # The stage of a Dockerfile that says whether its service can be imported.
 _CHECK: Final = "CHECK"
 _AT_ONCE: Final = 8
 _REPOSITORY: Final = r"(?:[A-Za-z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*"
+_PLATFORM: Final = r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?"
 _TAG: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 
 BaseImages: TypeAlias = Mapping[str, str]
@@ -54,6 +58,17 @@ class ContainerizeOptions:
 
 
 AS_USUAL: Final = ContainerizeOptions()
+
+
+def options_to_run(*, imports_services: bool = True) -> ContainerizeOptions:
+    """How images are made for whoever deploys them: base images as the environment says.
+
+    Raises:
+        BentoError: what it says names no image.
+    """
+    pairs = (text.partition("=") for text in os.environ.get(BASE_IMAGE_MAP, "").split())
+    base_images = as_base_images([(old, new) for old, _, new in pairs])
+    return ContainerizeOptions(base_images=base_images, imports_services=imports_services)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +96,9 @@ def plan_images(bento: Bento, options: ContainerizeOptions = AS_USUAL) -> list[I
     """
     if options.build.push and not options.names:
         raise BentoError("`--push` needs to know where to", hint=f"name it: `-t REGISTRY/{bento.tag} --push`")
+    for platform in options.build.platforms:
+        if re.fullmatch(_PLATFORM, platform) is None:
+            raise BentoError(f"{platform!r} is no platform, such as `linux/arm64`")
     shared = tuple(_digest(_files(folder)) for folder in (bento.source, bento.path / "runtime"))
     return [_plan_image(bento, node.name, shared, options) for node in bento.graph]
 
@@ -90,6 +108,7 @@ def _plan_image(
 ) -> ImageBuild:
     """The build of one service's image; `shared` stands for what all of them hold."""
     folder = f"services/{service}"
+    said = bento.service(service)
     dockerfile, requirements = (
         (bento.path / folder / name).read_text(encoding="utf-8")
         for name in ("Dockerfile", "requirements.txt")
@@ -100,6 +119,7 @@ def _plan_image(
         *shared,
         dockerfile,
         requirements,
+        _digest(_files(bento.path / folder / "build")),
         repr(sorted(base_images.items())),
         repr(sorted(options.build.platforms)),
         epoch,
@@ -114,8 +134,20 @@ def _plan_image(
         labels={INPUTS_LABEL: _digest(inputs)},
         arguments={_EPOCH: epoch},
         base_images=base_images,
-        secrets=bento.service(service).secrets,
+        secrets=(*said.secrets, *(name for name in said.hub_secrets if os.environ.get(name))),
     )
+
+
+def platform_notes(bento: Bento, platforms: Sequence[str]) -> list[str]:
+    """Services whose lock is for another platform than their images are to be for."""
+    locks = [(service.name, service.lock) for service in bento.manifest.services if service.lock]
+    return [
+        f"{name} has a lock for {lock.platform}: packages that others need may be missing for {platform}; "
+        f"`bento build --platform {platform}` makes a Bento for it"
+        for name, lock in locks
+        for platform in platforms
+        if platform.split("/")[:2] != lock.platform.split("/")[:2]
+    ]
 
 
 def name_of(name: str, service: str, services: Sequence[str]) -> str:
@@ -175,7 +207,7 @@ def as_base_images(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 def containerize(
     bento: Bento,
-    engine: Engine,
+    engine: Builder,
     progress: BuildProgress,
     options: ContainerizeOptions = AS_USUAL,
 ) -> list[ServiceImage]:
@@ -205,7 +237,7 @@ def containerize(
         )
 
 
-def _checked(build: ImageBuild, loaded: str | None, engine: Engine, may_skip: bool) -> ImageBuild:
+def _checked(build: ImageBuild, loaded: str | None, engine: Builder, may_skip: bool) -> ImageBuild:
     """The build with what is to be found out by importing the service: nothing that is known already.
 
     Args:
@@ -219,8 +251,9 @@ def _checked(build: ImageBuild, loaded: str | None, engine: Engine, may_skip: bo
         (build.context / build.dockerfile).with_name("requirements.txt").read_text(encoding="utf-8")
     )
     label = {IMPORTED_LABEL: _digest([*steps, requirements, repr(sorted(build.base_images.items())), loaded])}
-    known = {_CHECK: "unchecked"} if may_skip and engine.has_image(label) else {}
-    return replace(build, arguments={**build.arguments, **known}, labels={**build.labels, **label})
+    # Said even where the Dockerfile says the same: some builders look no further for stages that they need.
+    check = {_CHECK: "unchecked" if may_skip and engine.has_image(label) else "imported"}
+    return replace(build, arguments={**build.arguments, **check}, labels={**build.labels, **label})
 
 
 def loading_code(folder: Path) -> Iterator[str]:
@@ -250,7 +283,7 @@ def _stamp(folder: Path, epoch: int) -> None:
         os.utime(path, (epoch, epoch), follow_symlinks=False)
 
 
-def _unchanged(build: ImageBuild, engine: Engine) -> Image | None:
+def _unchanged(build: ImageBuild, engine: Builder) -> Image | None:
     """The image, where it is there under all its names and was made of the same."""
     images = [engine.image(tag) for tag in build.tags]
     wanted = build.labels[INPUTS_LABEL]
@@ -262,11 +295,15 @@ def _service_image(
     build: ImageBuild,
     there: Mapping[str, Image],
     built: Mapping[str, Built],
-    engine: Engine,
+    engine: Builder,
     options: BuildOptions,
 ) -> ServiceImage:
     how = built.get(build.name) or Built(digest="", seconds=0, is_cached=True)
     image = there.get(build.name) or engine.image(build.tags[0])
+    if options.push and image is not None:
+        # What is here may be another that somebody has pulled; what the registry says names what was pushed.
+        is_pushed = image.labels.get(INPUTS_LABEL) == build.labels[INPUTS_LABEL]
+        image = replace(image, pushed_digest=how.digest) if is_pushed else None
     if image is None and not options.push:
         raise EngineError(
             f"{build.tags[0]} was built and is not there", hint="does the builder load its images?"

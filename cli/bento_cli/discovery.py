@@ -6,13 +6,12 @@ Nothing of the project is imported or run, unless the source leaves open which s
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
-
-from bento_cli.bentofile import Env, LabelKey, OneLine
+from bento_cli.declaration import checked_config, declaration_of
 from bento_cli.definitions import (
     Arguments,
     Definition,
@@ -31,9 +30,10 @@ from bento_cli.definitions import (
 )
 from bento_cli.errors import InputError, Problem, nearest, shown
 from bento_cli.imported import ImportedGraph, ImportedService, import_graph
-from bento_cli.literals import image, literal
+from bento_cli.literals import literal
+from bento_cli.names import MAX_LENGTH, kebab_case
 from bento_cli.source import Module, Project, Symbol, statements
-from bento_cli.yaml_file import in_words
+from bentoml._config import ServiceConfig
 from bentoml._environment import peer_variable
 from bentoml._graph import Edge, ServiceGraph, ServiceNode, find_cycle
 from bentoml._loader import split_target
@@ -42,9 +42,6 @@ from bentoml.images import Image
 
 # Attributes of a dependency that are not endpoints of the service behind it.
 _PROXY_ATTRIBUTES = {"to_async", "to_sync"}
-_OWN_ARGUMENTS = {"name", "image", "description", "path_prefix", "envs", "labels", "cmd", "service_class"}
-# Arguments that only the running service acts on: nobody needs to know them before.
-_AT_RUN_TIME = {"description", "path_prefix", "cmd", "service_class"}
 # Bases that bring no endpoint; of others outside the project nobody here knows.
 _PLAIN_BASES = {"object", "ABC", "Generic", "Protocol"}
 
@@ -54,6 +51,7 @@ class Discovery:
     """The graph, where each of its services is defined, and what could not be read.
 
     Args:
+        configs: what each of them declares about itself, checked.
         marks: what makes each of them a service: the decorator, or the call of `bentoml.Service`.
         commands: for services that an external server answers for, the words of its command.
         images: for services that say so outright, what `image=` declares.
@@ -63,6 +61,7 @@ class Discovery:
     """
 
     graph: ServiceGraph
+    configs: Mapping[str, ServiceConfig]
     definitions: Mapping[str, Definition]
     marks: Mapping[str, tuple[Module, ast.expr]]
     commands: Mapping[str, tuple[str, ...]]
@@ -77,13 +76,15 @@ class Discovery:
         return module.problem(mark, message)
 
 
-def discover(
-    project: Project,
-    service: str,
-    at: Callable[[str], Problem],
-    *,
-    arguments: Mapping[str, object] | None = None,
-) -> Discovery:
+class DiscoveryError(InputError):
+    """What is wrong with services; with the names of all, where it is known which there are."""
+
+    def __init__(self, problems: Iterable[Problem], *, services: Sequence[str] | None) -> None:
+        super().__init__(problems)
+        self.services = services
+
+
+def discover(project: Project, service: str, at: Callable[[str], Problem]) -> Discovery:
     """The graph whose entry is `service`, `module:Class`.
 
     Where the source leaves open what a dependency or the entry stands for, the project is imported in a
@@ -91,17 +92,17 @@ def discover(
 
     Args:
         at: makes a problem of the place that names the entry.
-        arguments: what `bentoml.use_arguments()` returns to a project that is imported.
 
     Raises:
-        InputError: every problem of the services found, each with its file and line.
+        InputError: the entry is no service, or the project raised an error while it was imported.
+        DiscoveryError: every problem of the services found, each with its file and line.
     """
     reader = _Discoverer(project)
     discovery = reader.run(service, at)
     if discovery is not None:
         return discovery
     try:
-        imported = import_graph(project, service, arguments)
+        imported = import_graph(project, service)
     except InputError as error:
         raise InputError([*reader.open, *error.problems]) from None
     discovery = _Discoverer(project, imported).run(service, at)
@@ -109,39 +110,27 @@ def discover(
     return discovery
 
 
-def _path(text: str) -> str:
-    if text and not text.startswith("/"):
-        raise ValueError(f"{text!r}: expected a path that starts with `/`")
-    return text
+def discover_unimported(project: Project, service: str, at: Callable[[str], Problem]) -> Discovery | None:
+    """The same of a project that is imported in no case; None where its graph is left open.
 
-
-def _command(words: tuple[str, ...]) -> tuple[str, ...]:
-    if not words:
-        raise ValueError("expected a program and its arguments")
-    return words
-
-
-class _Declared(BaseModel):
-    """What a decorator says beside the configuration."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    name: str | None = None
-    description: str | None = None
-    path_prefix: Annotated[str, AfterValidator(_path)] | None = None
-    envs: tuple[Env, ...] = ()
-    labels: dict[LabelKey, OneLine] = {}
-    cmd: Annotated[tuple[str, ...], AfterValidator(_command)] | None = None
+    Raises:
+        InputError: the entry is no service.
+        DiscoveryError: every problem of the services found, each with its file and line.
+    """
+    return _Discoverer(project).run(service, at)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
     node: ServiceNode
     definition: Definition
+    config: ServiceConfig | None
     mark: tuple[Module, ast.expr]
     command: tuple[str, ...]
     peers: tuple[Symbol, ...]
     behind: Mapping[str, Definition]
+    image: Image | None = None
+    leaves_open: bool = False
     is_imported: bool = False
 
 
@@ -153,9 +142,9 @@ class _Discoverer:
     # What only running the project tells about its graph.
     open: list[Problem] = field(default_factory=list)
     unknown: list[Problem] = field(default_factory=list)
-    computed: set[str] = field(default_factory=set)
-    images: dict[str, Image] = field(default_factory=dict)
     found: dict[Symbol, _Found] = field(default_factory=dict)
+    # Whether every dependency leads to a service.
+    is_whole: bool = True
 
     def run(self, service: str, at: Callable[[str], Problem]) -> Discovery | None:
         """What is found; None where `open` says why that is not all."""
@@ -167,22 +156,27 @@ class _Discoverer:
                 self.found[symbol] = self._read(symbol)
                 waiting += self.found[symbol].peers
         self._check_names()
+        self._check_containers()
         self._check_cycle()
         self._check_calls()
         if self.problems:
-            raise InputError(dict.fromkeys(self.problems))
+            names = [item.node.name for item in self.found.values()]
+            is_whole = self.is_whole and (not self.open or self.imported is not None)
+            raise DiscoveryError(dict.fromkeys(self.problems), services=names if is_whole else None)
         if entry is None or (self.open and self.imported is None):
             return None
-        nodes = {item.node.name: item.node for item in self.found.values()}
+        found = {item.node.name: item for item in self.found.values()}
+        nodes = {name: item.node for name, item in found.items()}
         return Discovery(
             graph=ServiceGraph(entry=self.found[entry].node.name, services=nodes),
-            definitions={item.node.name: item.definition for item in self.found.values()},
-            marks={item.node.name: item.mark for item in self.found.values()},
-            commands={item.node.name: item.command for item in self.found.values() if item.command},
-            images=self.images,
+            configs={name: item.config for name, item in found.items() if item.config is not None},
+            definitions={name: item.definition for name, item in found.items()},
+            marks={name: item.mark for name, item in found.items()},
+            commands={name: item.command for name, item in found.items() if item.command},
+            images={name: item.image for name, item in found.items() if item.image is not None},
             unknown=tuple(dict.fromkeys([*self.open, *self.unknown])),
-            computed=frozenset(self.computed),
-            imported=frozenset(item.node.name for item in self.found.values() if item.is_imported),
+            computed=frozenset(name for name, item in found.items() if item.leaves_open),
+            imported=frozenset(name for name, item in found.items() if item.is_imported),
         )
 
     def _entry(self, service: str, at: Callable[[str], Problem]) -> Symbol | None:
@@ -332,10 +326,10 @@ class _Discoverer:
         definition = definition_of(self.project, symbol)
         if definition is None or not is_service(self.project, definition):
             return self._taken(symbol)
-        arguments = arguments_of(self.project, definition)
-        declared = self._declared(arguments, definition.name)
-        name = declared.name or definition.name
-        self._note_computed(arguments, name)
+        declared = declaration_of(self.project, definition)
+        self.problems += declared.problems
+        self.unknown += declared.unknown
+        arguments, name = declared.arguments, declared.name
         edges: list[Edge] = []
         endpoints: list[str] = []
         peers: list[Symbol] = []
@@ -344,6 +338,7 @@ class _Discoverer:
         for attribute, (owner, member) in members.items():
             if is_endpoint(self.project, owner, member):
                 endpoints.append(attribute)
+                self._check_annotations(owner.module, attribute, member)
             elif call := depends_call(self.project, owner, member):
                 edge, target = self._edge(definition, attribute, *call)
                 edges.append(edge)
@@ -357,7 +352,7 @@ class _Discoverer:
             endpoints=tuple(endpoints),
             tasks=tuple(name for name in endpoints if is_task(self.project, *members[name])),
             dependencies=tuple(edges),
-            config={key: value for key, value in arguments.values.items() if key not in _OWN_ARGUMENTS},
+            config=declared.config,
             envs=tuple(env.model_dump() for env in declared.envs),
             labels=declared.labels,
             description=declared.description or _docstring(definition),
@@ -366,19 +361,14 @@ class _Discoverer:
         return _Found(
             node=node,
             definition=definition,
+            config=declared.checked,
+            image=declared.image,
+            leaves_open=declared.leaves_open,
             mark=(arguments.module, arguments.mark),
             command=tuple(_command_words(arguments, members)),
             peers=tuple(peers),
             behind=behind,
         )
-
-    def _read_image(self, module: Module, node: ast.expr, name: str) -> None:
-        try:
-            self.images[name] = image(self.project, module, node)
-        except ValueError:
-            return  # only its process knows
-        except TypeError as error:
-            self._problem(module, node, f"`image` of {name}: {error}")
 
     def _taken(self, symbol: Symbol) -> _Found:
         """A service that the source does not show, as it was when it had been imported."""
@@ -389,10 +379,16 @@ class _Discoverer:
         edges = {edge.attribute: services.get(edge.service or "") for edge in service.node.dependencies}
         external = {edge.attribute for edge in service.node.dependencies if edge.is_external}
         peers = {attribute: self._symbol(other) for attribute, other in edges.items() if other is not None}
+        module, mark = mark_of(self.project, definition) or (definition.module, _whole(definition.node))
+        config, problems = checked_config(service.node.config)
+        for problem in problems:
+            where = f"`{'.'.join(map(str, problem.location))}` of " if problem.location else ""
+            self._problem(module, mark, f"{where}{service.node.name}: {problem.reason}")
         return _Found(
             node=service.node,
             definition=definition,
-            mark=mark_of(self.project, definition) or (definition.module, _whole(definition.node)),
+            config=config,
+            mark=(module, mark),
             command=service.command,
             peers=tuple(peer for attribute, peer in peers.items() if attribute not in external),
             behind={attribute: self._located(peer) for attribute, peer in peers.items()},
@@ -413,38 +409,6 @@ class _Discoverer:
         loaded = self.project.module(symbol.module)
         assert loaded is not None  # noqa: S101  # its target begins at a module of the project
         return Definition(loaded, ast.ClassDef(service.node.name, [], [], [], [], lineno=1, col_offset=0))
-
-    def _declared(self, arguments: Arguments, name: str) -> _Declared:
-        """What the decorator says beside the configuration; what does not fit is a problem."""
-        values = arguments.values
-        try:
-            return _Declared.model_validate(values)
-        except ValidationError as error:
-            for item in error.errors():
-                key, *rest = item["loc"]
-                where = ".".join(str(part) for part in (key, *rest) if part != "[key]")
-                message = f"`{where}` of {name}: {in_words(item)}"
-                self.problems.append(arguments.module.problem(arguments.places[str(key)], message))
-            wrong = {item["loc"][0] for item in error.errors()}
-            return _Declared.model_validate({k: v for k, v in values.items() if k not in wrong})
-
-    def _note_computed(self, arguments: Arguments, name: str) -> None:
-        """Say which arguments nobody knows before the service starts; its name cannot be one of them."""
-        for key, node in arguments.computed.items():
-            if key in _AT_RUN_TIME:
-                continue
-            if key == "name":
-                message = f"`name` of {name} must be a literal: files and variables are named after it"
-                self.problems.append(arguments.module.problem(node, message))
-            elif key == "image":
-                self._read_image(arguments.module, node, name)
-                message = f"`image` of {name} is not acted on: bentofile.yaml says what its image holds"
-                self.unknown.append(arguments.module.problem(node, message))
-            else:
-                message = f"`{key}` of {name} is not known before the service starts"
-                self.unknown.append(arguments.module.problem(node, message))
-                if key not in _OWN_ARGUMENTS:
-                    self.computed.add(name)
 
     def _edge(
         self, service: Definition, attribute: str, module: Module, within: str, call: ast.Call
@@ -485,9 +449,11 @@ class _Discoverer:
                 return replace(edge, service=peer.node.name), self._symbol(peer)
             message = f"`{what}` is computed, and the project when it was imported had no service there"
             self._problem(module, on, message)
+            self.is_whole = False
             return edge, None
         others = [name for name in self._services(module) if name != service.name]
         hint = nearest(what, others, "services") if others else ""
+        self.is_whole = False
         self._problem(
             module, on, f"`{what}` is no class marked with `@bentoml.service` in this project{hint}"
         )
@@ -518,6 +484,17 @@ class _Discoverer:
                     message = "`depends()` works as `name = bentoml.depends(...)` in a class's body only"
                     self._problem(owner.module, call, message)
 
+    def _check_annotations(self, module: Module, endpoint: str, member: ast.stmt) -> None:
+        """Annotations of an endpoint that nobody could resolve to serve it."""
+        for name in _annotation_names(member):
+            if name.id in module.never_bound and not module.star_imports:
+                line = module.never_bound[name.id].lineno
+                message = (
+                    f"an annotation of the endpoint {endpoint!r} is needed to serve it, and `{name.id}` is "
+                    f"imported for type checkers only: move line {line} out of the `if`"
+                )
+                self._problem(module, name, message)
+
     def _problem(self, module: Module, node: ast.expr | ast.stmt, message: str) -> None:
         self.problems.append(module.problem(node, message))
 
@@ -534,6 +511,22 @@ class _Discoverer:
             else:
                 message = f"{item.node.name!r} and {first.node.name!r} ({where}) would share {variable}"
             self._problem(item.definition.module, item.definition.node, f"{message}; rename one")
+
+    def _check_containers(self) -> None:
+        """Services whose names cannot name a folder, or would name one container."""
+        containers: dict[str, str] = {}
+        for name, item in {item.node.name: item for item in self.found.values()}.items():
+            container = kebab_case(name)
+            first = containers.setdefault(container, name)
+            if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name) is None or not container:
+                message = f"{name!r} is no name of a service: use letters, digits, `_` and `-`"
+            elif len(container) > MAX_LENGTH:
+                message = f"{container!r}, the name of its container, has more than {MAX_LENGTH} characters"
+            elif peer_variable(first) != peer_variable(name):
+                message = f"{name!r} and {first!r} would share the image `{container}`; rename one"
+            else:
+                continue
+            self._problem(item.definition.module, item.definition.node, message)
 
     def _check_cycle(self) -> None:
         symbols = {symbol.dotted: symbol for symbol in self.found}
@@ -589,6 +582,24 @@ def _hides_names(project: Project, module: Module, seen: frozenset[str] = frozen
     sources = {module.absolute(star) for star in module.star_imports} - seen
     others = [project.module(name) for name in sources]
     return any(other is None or _hides_names(project, other, seen | sources) for other in others)
+
+
+def _annotation_names(member: ast.stmt) -> Iterator[ast.Name]:
+    """The names in a method's annotations, in those that are texts as well."""
+    if not isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef):
+        return
+    arguments = (node.annotation for node in ast.walk(member.args) if isinstance(node, ast.arg))
+    for annotation in (*arguments, member.returns):
+        match annotation:
+            case None:
+                continue
+            case ast.Constant(value=str(text)):
+                with suppress(SyntaxError, ValueError):
+                    inner = ast.walk(ast.parse(text, mode="eval"))
+                    names = (node for node in inner if isinstance(node, ast.Name))
+                    yield from (ast.copy_location(name, annotation) for name in names)
+            case _:
+                yield from (node for node in ast.walk(annotation) if isinstance(node, ast.Name))
 
 
 def _whole(statement: ast.stmt) -> ast.expr:

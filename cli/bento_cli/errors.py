@@ -2,6 +2,7 @@
 
 BentoError              1   anything that a message explains
 ├── InputError          3   problems of files: each with its place, all at once
+│   └── DiscoveryError      of the services in a project's modules
 ├── NotFoundError       4   a Bento, a project or a deployment that is not there
 ├── EngineError         5   no engine, or an engine that failed
 └── NotHealthyError     6   a service that did not become ready

@@ -102,9 +102,11 @@ def _reads_annotations(project: Project, module: Module, cls: ast.ClassDef) -> b
 
 
 def unguarded_names(
-    module: Module, is_installed: Callable[[ast.Import | ast.ImportFrom], bool]
+    project: Project, module: Module, is_installed: Callable[[ast.Import | ast.ImportFrom], bool]
 ) -> Iterator[ast.Name]:
     """Where a module looks up names whose import it lets fail: there is no placeholder behind those.
+
+    Behind `with bentoml.importing():` there is one.
 
     Args:
         is_installed: whether a statement imports what is none of the project's own.
@@ -116,7 +118,9 @@ def unguarded_names(
         match statement:
             case ast.Try(body=body, orelse=rest, handlers=[_, *_]):
                 inner = list(statements([*body, *rest]))
-            case ast.With(body=body):
+            case ast.With(items=items, body=body) if not all(
+                _is_importing(project, module, i) for i in items
+            ):
                 inner = list(statements(body))
             case _:
                 continue
@@ -126,6 +130,11 @@ def unguarded_names(
     for statement in statements(module.tree.body) if names else ():
         if statement not in guarded:
             yield from (name for name in _named(module, statement) if name.id in names)
+
+
+def _is_importing(project: Project, module: Module, item: ast.withitem) -> bool:
+    symbol = project.resolve(module, _called(item.context_expr))
+    return symbol is not None and symbol.dotted == "bentoml.importing"
 
 
 def _named(module: Module, statement: ast.stmt) -> Iterator[ast.Name]:

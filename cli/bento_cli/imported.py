@@ -60,15 +60,10 @@ class ImportedGraph:
         return None
 
 
-def import_graph(
-    project: Project, target: str, arguments: Mapping[str, object] | None = None
-) -> ImportedGraph:
+def import_graph(project: Project, target: str) -> ImportedGraph:
     """Load the module of `target` as a service's process does, and look at what is there then.
 
     Placeholders stand in for modules that are not installed here.
-
-    Args:
-        arguments: what `bentoml.use_arguments()` returns.
 
     Raises:
         InputError: the project raised an error, where and which.
@@ -85,7 +80,7 @@ def import_graph(
             [sys.executable, "-B", "-c", _CHILD],  # it leaves no `__pycache__`
             input=json.dumps(asked),
             cwd=project.root,
-            env={**os.environ, ARGUMENTS: arguments_text(arguments or {})},
+            env={**os.environ, ARGUMENTS: arguments_text(project.arguments)},
             capture_output=True,
             text=True,
             check=False,

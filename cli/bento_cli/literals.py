@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
 
-from bento_cli.source import Module, Project
+from bento_cli.source import Module, Project, bound_names
 from bentoml.images import Image
 
+# Types of arguments that are taken as they are given.
+_PLAIN: Final[Mapping[str, type]] = {"bool": bool, "float": float, "int": int, "str": str}
+# Methods of a model that run while it is made, and settings of one that leave values as they are.
+_MAKERS: Final = frozenset({"__init__", "__new__", "__getattribute__", "model_post_init", "model_validate"})
+_HARMLESS_CONFIG: Final = frozenset({"extra", "frozen", "arbitrary_types_allowed", "protected_namespaces"})
 _IMAGES = frozenset({"bentoml.images.Image", "bentoml.images.PythonImage"})
 # What an image is told, step by step; each of these returns the image.
 _STEPS = frozenset(
@@ -207,8 +213,108 @@ def _bound(project: Project, module: Module, node: ast.Name | ast.Attribute) -> 
                     return literal(project, home, value)
                 except RecursionError:
                     pass
+        owner, _, name = symbol.name.rpartition(".")
+        match home.bindings.get(owner):
+            case [ast.Assign(targets=[ast.Name()], value=ast.Call() as call)] if owner not in home.mutations:
+                return _argument(project, home, call, name)
     raise ValueError(f"{ast.unparse(node)} is computed")
 
 
 def _is_bound_once(module: Module, name: str) -> bool:
     return len(module.bindings.get(name, ())) <= 1 and name not in module.mutations
+
+
+def _argument(project: Project, module: Module, call: ast.Call, name: str) -> object:
+    """What `args.name` is, where `args` is what `bentoml.use_arguments(...)` returns: given, or a default."""
+    symbol = project.resolve(module, call.func)
+    if symbol is not None and symbol.dotted == "bentoml.use_arguments":
+        match call.args:
+            case [] if name in project.arguments:
+                return project.arguments[name]
+            case [model]:
+                return _field_value(project, *_model_field(project, module, model, name))
+    raise ValueError(f"nothing says what `{name}` is")
+
+
+def _field_value(project: Project, module: Module, declared: ast.AnnAssign) -> object:
+    # What is called, such as `Field(alias="n")`, may say what the argument is named.
+    if any(isinstance(node, ast.Call) for node in ast.walk(declared)):
+        raise ValueError(f"{ast.unparse(declared)} is more than a type and a value")
+    name = ast.unparse(declared.target)
+    if name in project.arguments:
+        return _fitting(project.arguments[name], list(_types(project, module, declared.annotation)))
+    if declared.value is None:
+        raise ValueError(f"{name} is not given")
+    return literal(project, module, declared.value)
+
+
+def _model_field(
+    project: Project, module: Module, model: ast.expr, name: str
+) -> tuple[Module, ast.AnnAssign]:
+    """A field of a pydantic model that takes values as they are given, and where it stands."""
+    symbol = project.resolve(module, model)
+    home = project.module(symbol.module) if symbol else None
+    match home.bindings.get(symbol.name) if home and symbol else None:
+        case [ast.ClassDef(bases=[base], keywords=[], decorator_list=[], body=body)] if home:
+            brought = project.resolve(home, base)
+            is_model = brought is not None and brought.dotted == "pydantic.BaseModel"
+            match [s for s in body if _is_of_field(s, name)]:
+                case [ast.AnnAssign() as declared] if is_model and not any(map(_changes_fields, body)):
+                    return home, declared
+    raise ValueError(f"{ast.unparse(model)} is no model that takes values as they are given")
+
+
+def _is_of_field(statement: ast.stmt, name: str) -> bool:
+    if isinstance(statement, ast.AnnAssign):
+        return ast.unparse(statement.target) == name
+    return name in bound_names(statement)
+
+
+def _changes_fields(statement: ast.stmt) -> bool:
+    """Whether something in a model's body may make another value of one that is given, or rename it."""
+    match statement:
+        case ast.AnnAssign(target=ast.Name(id="model_config")):
+            return True
+        case ast.Assign(targets=[ast.Name(id="model_config")], value=value):
+            keywords = value.keywords if isinstance(value, ast.Call) else []
+            return not keywords or any(keyword.arg not in _HARMLESS_CONFIG for keyword in keywords)
+        case ast.FunctionDef(name=name, decorator_list=decorators):
+            markers = (ast.unparse(d.func if isinstance(d, ast.Call) else d) for d in decorators)
+            return name in _MAKERS or any(marker.endswith("validator") for marker in markers)
+    return not isinstance(statement, ast.AnnAssign | ast.Assign | ast.Expr | ast.Pass)
+
+
+def _types(project: Project, module: Module, annotation: ast.expr) -> Iterator[object]:
+    """The types and values of `int`, `str | None`, `Optional[float]`, `Literal["a", "b"]` and the like."""
+    match annotation:
+        case ast.Constant(value=None):
+            yield None
+            return
+        case ast.Name(id=name) if name in _PLAIN and name not in module.bindings:
+            yield _PLAIN[name]
+            return
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            yield from _types(project, module, left)
+            yield from _types(project, module, right)
+            return
+        case ast.Subscript(value=outer, slice=inner):
+            symbol = project.resolve(module, outer)
+            match symbol.dotted if symbol else "":
+                case "typing.Optional":
+                    yield None
+                    yield from _types(project, module, inner)
+                    return
+                case "typing.Literal":
+                    values = literal(project, module, inner)
+                    yield from values if isinstance(values, tuple) else [values]
+                    return
+    raise ValueError(f"{ast.unparse(annotation)} may make something else of a value")
+
+
+def _fitting(value: object, alternatives: list[object]) -> object:
+    """A value as a field holds it that takes values of these types, and these values."""
+    if any(type(value) is one or (type(value) is type(one) and value == one) for one in alternatives):
+        return value
+    if type(value) is int and float in alternatives:
+        return float(value)
+    raise ValueError(f"{value!r} is converted, or refused")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bento_cli.errors import BentoError, InputError, Problem, shown
+from packaging.utils import canonicalize_name
+
+from bento_cli.errors import BentoError, InputError, Problem, nearest, shown
 from bento_cli.names import is_bento_name
 from bento_cli.yaml_file import YamlFile, read_text
 
@@ -80,6 +83,52 @@ def project_dependencies(project: Path) -> list[tuple[str, Problem]]:
     return [(line, place) for line in listed if isinstance(line, str)]
 
 
+def named_dependencies(
+    project: Path, table: str, asked: Sequence[tuple[str, Problem]]
+) -> list[tuple[str, Problem]]:
+    """What `project.optional-dependencies` or `dependency-groups` lists under names, each with its place.
+
+    Args:
+        table: one of these.
+        asked: the names, and where they are asked for; a group may name others.
+
+    Raises:
+        BentoError: this Python has nothing to read TOML with.
+        InputError: there is no such name, or the file is no TOML.
+    """
+    path = project / PYPROJECT
+    if not asked:
+        return []
+    if not path.is_file():
+        message = f"names what {PYPROJECT} lists, and there is no such file"
+        raise InputError([replace(place, message=message) for _, place in asked])
+    text = read_text(path)
+    keys = tuple(table.split("."))
+    listed = {
+        canonicalize_name(name): entries for name, entries in _table_at(_parsed(text, path), *keys).items()
+    }
+    lines = {canonicalize_name(place[-1]): n for place, n in _lines(text) if place[:-1] == keys}
+    found: list[tuple[str, Problem]] = []
+    waiting, seen = list(asked), set()
+    while waiting:
+        name, place = waiting.pop(0)
+        own = canonicalize_name(name)
+        if own not in listed:
+            message = f"`{table}` of {PYPROJECT} has no {name!r}{nearest(name, sorted(listed), 'names')}"
+            raise InputError([replace(place, message=message)])
+        if own not in seen:
+            seen.add(own)
+            here = Problem(path, lines.get(own), "")
+            entries = listed[own] if isinstance(listed[own], list) else []
+            found += [(entry, here) for entry in entries if isinstance(entry, str)]
+            waiting += [
+                (str(e["include-group"]), here)
+                for e in entries
+                if isinstance(e, dict) and "include-group" in e
+            ]
+    return found
+
+
 def uv_indexes(project: Path) -> list[tuple[str, str, Problem]]:
     """Where `[[tool.uv.index]]` looks for packages: option of a requirements.txt, URL and place of each.
 
@@ -121,6 +170,13 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
         message = str(error).partition(" (at ")[0]
         raise InputError([Problem(path, line, f"not TOML: {message}", column)]) from None
     return document
+
+
+def _table_at(document: dict[str, Any], *keys: str) -> dict[str, Any]:
+    found: Any = document
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _list_at(document: dict[str, Any], *keys: str) -> list[Any]:

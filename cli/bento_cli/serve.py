@@ -26,6 +26,7 @@ from bento_cli.compose import url_scheme
 from bento_cli.errors import BentoError, NotHealthyError
 from bento_cli.gpus import deal_gpus
 from bento_cli.image import service_variables
+from bento_cli.models import LocalModel, ServiceModel
 from bento_cli.project import find_project
 from bento_cli.store import Store
 from bento_cli.variables import open_variables, require_variables
@@ -119,6 +120,7 @@ def servable_project(
             dependents=plan.graph.dependents(node.name),
             declares_all=plan.declares_all(node.name),
         )
+        | _model_variable(plan.images[node.name].models)
         for node in plan.graph
     }
     return Servable(
@@ -146,8 +148,10 @@ def servable_bento(bento: Bento, *, arguments: Arguments | None = None) -> Serva
             arguments={**bento.manifest.args, **(arguments or {})},
             absent=frozenset(said.absent_modules),
             dependents=graph.dependents(node.name),
-            declares_all=said.declares_all,
+            # A decorator may have used an argument that is another one now.
+            declares_all=said.declares_all and not arguments,
         )
+        own |= _model_variable(said.models, bento.path)
         variables[node.name] = {**own, environment.BENTO: str(bento.tag)}
     try:
         for node in graph:
@@ -156,6 +160,17 @@ def servable_bento(bento: Bento, *, arguments: Arguments | None = None) -> Serva
         raise BentoError(f"{bento.tag}: {error}", hint="build it again with this version") from None
     required = open_variables(graph, bento.manifest.envs)
     return Servable(graph=graph, project=bento.source, variables=variables, required=required)
+
+
+def _model_variable(models: Sequence[ServiceModel], bento: Path | None = None) -> dict[str, str]:
+    """Which models a service means, and where those of the store are: in its Bento, if there is one."""
+    places: dict[str, environment.ModelPlace] = {}
+    for model in models:
+        place = environment.ModelPlace(revision=model.pinned)
+        if bento is not None and isinstance(model, LocalModel) and (bento / model.path).is_dir():
+            place = environment.ModelPlace(path=str((bento / model.path).resolve()))
+        places.update(model.at(place))
+    return {environment.MODELS: environment.models_text(places)} if places else {}
 
 
 def plan_serve(

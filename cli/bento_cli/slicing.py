@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from bento_cli.definitions import Definition, is_service, lineage
 from bento_cli.discovery import Discovery
 from bento_cli.evaluation import evaluated, unguarded_names
+from bento_cli.opacity import Reach, reach_of_call, reach_of_name
 from bento_cli.source import (
     Module,
     Project,
@@ -22,18 +23,6 @@ from bento_cli.source import (
 
 # Always in an image, whatever a service reaches.
 _ALWAYS = frozenset({"bentoml", "pydantic", "__future__"}) | sys.stdlib_module_names
-# What takes any name of the modules that are there, and what may import or need any module at all.
-_LOOKUPS = frozenset({"globals"})
-_IMPORTERS = frozenset(
-    {
-        *("__import__", "eval", "exec", "importlib.import_module", "importlib.util.spec_from_file_location"),
-        *("pkgutil.iter_modules", "pkgutil.walk_packages", "pkgutil.resolve_name"),
-        *("runpy.run_module", "runpy.run_path"),
-        *(f"{package}.{f}" for package in ("pickle", "cloudpickle", "dill") for f in ("load", "loads")),
-        *("joblib.load", "pickle.Unpickler"),
-    }
-)
-_IMPORTING_MODULES = frozenset({"importlib", "pkgutil", "runpy"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +119,10 @@ class _Slicer:
                 return
         self._hide(f"{module.path.name} makes it while it runs")
 
-    def _hide(self, why: str, *, may_import: bool = True) -> None:
+    def _hide(self, why: str, reach: Reach = Reach.anything) -> None:
         """Something that nobody can see through: all stays in."""
         self.opaque = self.opaque or why
-        self.may_import_anything |= may_import
+        self.may_import_anything |= reach is Reach.anything
 
     def _load(self, name: str) -> None:
         """Run a module of the project, in thought: the packages around it, it, and what it imports."""
@@ -206,7 +195,7 @@ class _Slicer:
                         self._keep(alias.name, f"{self._place(module, statement)}: imported for its effect")
             for node in evaluated(self.project, module, statement):
                 self._use(module, node, node)
-        for name in unguarded_names(module, lambda statement: any(self._installed(module, statement))):
+        for name in unguarded_names(self.project, module, lambda s: any(self._installed(module, s))):
             self._use(module, name, name)
 
     def _use(self, module: Module, node: ast.AST, at: ast.expr | ast.stmt) -> None:
@@ -222,12 +211,9 @@ class _Slicer:
         while waiting:
             inner = waiting.pop()
             match inner:
-                case ast.Name(id=name):
-                    self._name(module, name)
-                case ast.Attribute() if self._reach_member(module, inner):
+                case ast.Name() | ast.Attribute():
+                    waiting += self._reach_named(module, inner)
                     continue
-                case ast.Attribute(attr="modules") if self._function(module, inner) == "sys.modules":
-                    self._hide(f"{self._place(module, inner)}: `sys.modules`", may_import=False)
                 case ast.Import() | ast.ImportFrom():
                     self._inner_import(module, inner)
                 case ast.ClassDef() if self._is_other_service(module, inner):
@@ -235,15 +221,43 @@ class _Slicer:
                     waiting += evaluated(self.project, module, inner)
                     continue
                 case ast.Call():
-                    self._opaque_call(module, inner)
-                    if self._is_call_of(module, inner, "bentoml.depends"):
-                        # Nothing of the other service's class is needed, unless it is computed which.
-                        waiting += [k.value for k in inner.keywords if k.arg != "on"]
-                        ons = [*inner.args, *(k.value for k in inner.keywords if k.arg == "on")]
-                        waiting += [on for on in ons if not isinstance(on, ast.Name | ast.Attribute)]
-                        continue
+                    waiting += self._reach_called(module, inner)
+                    continue
             waiting += children(inner)
             waiting += _annotations_in_quotes(inner)
+
+    def _reach_named(self, module: Module, node: ast.Name | ast.Attribute) -> list[ast.AST]:
+        """Reach what a name or dotted name stands for; what of it is to be visited."""
+        reach = reach_of_name(self.project, module, node)
+        if reach is not None:
+            self._hide(f"{self._place(module, node)}: `{ast.unparse(node)}`", reach)
+        if isinstance(node, ast.Name):
+            self._name(module, node.id)
+        elif not self._reach_member(module, node):
+            if not isinstance(node.value, ast.Name):
+                return [node.value]
+            self._name(module, node.value.id)
+        return []
+
+    def _reach_called(self, module: Module, call: ast.Call) -> list[ast.AST]:
+        """Reach what a call may need that it does not name; what of it is to be visited."""
+        if self._is_call_of(module, call, "bentoml.depends"):
+            # Nothing of the other service's class is needed, unless it is computed which.
+            ons = [*call.args, *(k.value for k in call.keywords if k.arg == "on")]
+            computed = [on for on in ons if not isinstance(on, ast.Name | ast.Attribute)]
+            return [*computed, *(k.value for k in call.keywords if k.arg != "on")]
+        reach = reach_of_call(self.project, module, call)
+        if reach is None:
+            return list(children(call))
+        why = f"{self._place(module, call)}: `{ast.unparse(call.func)}(...)`"
+        if isinstance(reach, Reach):
+            self._hide(why, reach)
+            return list(children(call))
+        for name in reach:
+            self._load(name)
+            self._reach_module(name, why)
+        # Of the function itself everything is said.
+        return [*call.args, *(keyword.value for keyword in call.keywords)]
 
     def _visit_statement(self, module: Module, statement: ast.stmt) -> None:
         if not self._is_other_service(module, statement):
@@ -308,8 +322,10 @@ class _Slicer:
                 current = f"{current}.{name}"
                 continue
             target = self.project.module(current)
-            if target is not None:
+            if target is not None and name != "__dict__":
                 self._member(target, name)
+            elif target is not None:
+                break
             return target is not None
         self._reach_module(current, f"{self._place(module, node)}: `{ast.unparse(node)}`")
         return True
@@ -336,9 +352,6 @@ class _Slicer:
 
     def _inner_import(self, module: Module, node: ast.Import | ast.ImportFrom) -> None:
         """An import in a function: what it loads is loaded when the function runs."""
-        hidden = _IMPORTING_MODULES if any(alias.asname for alias in node.names) else frozenset()
-        if not hidden.isdisjoint(name.partition(".")[0] for name in _imported_names(module, node)):
-            self._hide(f"{self._place(module, node)}: `{ast.unparse(node)}`")
         for name in _imported_names(module, node):
             self._load(name)
         if isinstance(node, ast.ImportFrom):
@@ -348,37 +361,6 @@ class _Slicer:
             return
         for alias in node.names:
             self._reach_module(alias.name, f"{self._place(module, node)}: imported where it is used")
-
-    def _opaque_call(self, module: Module, call: ast.Call) -> None:
-        """`importlib.import_module(name)` and the like: a literal says what, anything else means all."""
-        function = self._function(module, call.func)
-        why = f"{self._place(module, call)}: `{ast.unparse(call.func)}(...)`"
-        if function in _LOOKUPS:
-            self._hide(why, may_import=False)
-        if function not in _IMPORTERS:
-            return
-        match call.args:
-            case [ast.Constant(value=str(text)), *_] if function in ("__import__", "importlib.import_module"):
-                stem = text.lstrip(".")
-                dotted = module.relative(len(text) - len(stem), stem) if stem != text else text
-                self._load(dotted)
-                self._reach_module(dotted, why)
-            case _:
-                self._hide(why)
-
-    def _function(self, module: Module, node: ast.expr) -> str:
-        """The dotted name of a function, where it is one of Python or of an installed package."""
-        symbol = self.project.resolve(module, node)
-        if symbol is not None:
-            return symbol.dotted
-        root = node
-        while isinstance(root, ast.Attribute):
-            root = root.value
-        if not isinstance(root, ast.Name) or root.id in module.bindings:
-            return ""
-        # Python's own, or as it is called where a function imports it for itself.
-        text = ast.unparse(node)
-        return f"importlib.{text}" if text == "import_module" else text
 
     def _is_call_of(self, module: Module, call: ast.Call, dotted: str) -> bool:
         symbol = self.project.resolve(module, call.func)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -99,6 +99,32 @@ class Module:
         return found
 
     @cached_property
+    def never_bound(self) -> dict[str, ast.stmt]:
+        """Names that only statements bind which never run in a service: `if TYPE_CHECKING: import x`."""
+        tests = (s for s in statements(self.tree.body) if isinstance(s, ast.If))
+        skipped = (inner for test in tests for inner in statements(_never_run(test)))
+        return {name: s for s in skipped for name in bound_names(s) if name not in self.bindings}
+
+    @cached_property
+    def imported_names(self) -> dict[str, set[str]]:
+        """What each name may stand for that an import binds anywhere, in functions too."""
+        found: dict[str, set[str]] = {}
+        for node in walk(self.tree):
+            match node:
+                case ast.Import(names=names):
+                    pairs = [
+                        (a.asname, a.name) if a.asname else 2 * (a.name.partition(".")[0],) for a in names
+                    ]
+                case ast.ImportFrom(names=names):
+                    source = self.absolute(node)
+                    pairs = [(a.asname or a.name, f"{source}.{a.name}") for a in names]
+                case _:
+                    continue
+            for name, dotted in pairs:
+                found.setdefault(name, set()).add(dotted)
+        return found
+
+    @cached_property
     def star_imports(self) -> list[ast.ImportFrom]:
         """`from x import *` statements: any name may come from them."""
         return [
@@ -109,13 +135,12 @@ class Module:
         """The module that a `from` statement names, relative ones resolved."""
         if not statement.level:
             return statement.module or ""
-        return self.relative(statement.level, statement.module or "")
+        return relative_name(self.package, statement.level, statement.module or "")
 
-    def relative(self, level: int, name: str) -> str:
-        """The module that `name` behind `level` dots stands for in this one."""
-        package = self.name.split(".")
-        keep = max(0, len(package) - level + (1 if self.is_package else 0))
-        return ".".join([*package[:keep], *([name] if name else [])])
+    @property
+    def package(self) -> str:
+        """Its `__package__`."""
+        return self.name if self.is_package else self.name.rpartition(".")[0]
 
     def problem(self, node: ast.stmt | ast.expr, message: str) -> Problem:
         """A problem with a piece of this file."""
@@ -128,9 +153,11 @@ class Project:
 
     Args:
         root: the folder with the bentofile; modules are found there and in `src/` below it.
+        arguments: what `bentoml.use_arguments()` returns in them.
     """
 
     root: Path
+    arguments: Mapping[str, object] = field(default_factory=dict)
     _modules: dict[str, Module | None] = field(default_factory=dict)
 
     @property
@@ -261,6 +288,12 @@ class Project:
                 if path.is_file():
                     return Module(name, path, _parse(path), is_package)
         return None
+
+
+def relative_name(package: str, level: int, name: str) -> str:
+    """The module that `name` behind `level` dots stands for in a package."""
+    parts = package.split(".") if package else []
+    return ".".join([*parts[: max(0, len(parts) - level + 1)], *([name] if name else [])])
 
 
 def imported_modules(project: Project) -> set[str]:

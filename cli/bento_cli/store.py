@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import fnmatch
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from bento_cli.bento import MANIFEST, Bento, Tag, as_tag, load_bento
-from bento_cli.errors import BentoError, NotFoundError, shown
+from bento_cli.bento import MANIFEST, Bento, Tag, as_tag, content_digest, files_of, load_bento
+from bento_cli.errors import BentoError, InputError, NotFoundError, shown
 
 _LATEST: Final = "latest"
+_NEW_LATEST: Final = ".latest"
+_AT_ONCE: Final = 8
+# What a file system says that knows no locks.
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def bentoml_home() -> Path:
@@ -22,7 +30,11 @@ def bentoml_home() -> Path:
 
 
 class Store:
-    """Bentos by tag. A version is there as a whole or not at all."""
+    """Bentos by tag. A version is there as a whole or not at all, whoever is killed and when.
+
+    A Bento is made in `$BENTOML_HOME/tmp`, in a folder that its maker has a lock on, and moved to its place
+    in one step. Folders there that nobody has a lock on are what is left of processes that were killed.
+    """
 
     def __init__(self, home: Path | None = None) -> None:
         self._home = home or bentoml_home()
@@ -31,40 +43,49 @@ class Store:
     @contextmanager
     def workspace(self) -> Iterator[Path]:
         """An empty folder on the store's file system, gone afterwards unless it was added."""
-        folder = self._home / "tmp"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            hint = "BENTOML_HOME chooses another folder"
-            raise BentoError(f"{folder}: {error.strerror}", hint=hint) from None
-        path = Path(tempfile.mkdtemp(dir=folder))
+        with self._locked() as folder:
+            _sweep(folder)
+            try:
+                path = Path(tempfile.mkdtemp(dir=folder))
+            except OSError as error:
+                raise _unusable(folder, error) from None
+            held = _hold(path)
         path.chmod(0o755)
         try:
             yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
+            if held is not None:
+                os.close(held)
 
     def add(self, path: Path) -> tuple[Bento, bool]:
         """Move a finished folder into the store; the second value is False when its version was there.
+
+        A version of which the machine's end has lost something is replaced.
 
         Raises:
             BentoError: that version is there with another content.
         """
         new = load_bento(path)
         target = self._folder / new.tag.name / new.tag.version
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        if not target.exists():
+            _flush(path)
+        with self._locked() as folder:
+            there = _readable(target)
+            if there is not None:
+                if there.manifest.digest != new.manifest.digest:
+                    hint = f"choose another version, or `bento delete {new.tag}` first"
+                    raise BentoError(f"{new.tag} is in the store with another content", hint=hint)
+                if there.manifest.digest == content_digest(target):
+                    self._mark_latest(new.tag)
+                    return there, False
+            if target.exists():
+                _flush(path)
+                target.rename(tempfile.mkdtemp(dir=folder))
+            target.parent.mkdir(parents=True, exist_ok=True)
             path.rename(target)
-        except OSError:
-            if not (target / MANIFEST).is_file():
-                raise
-            there = load_bento(target)
-            if there.manifest.digest != new.manifest.digest:
-                hint = f"choose another version, or `bento delete {new.tag}` first"
-                raise BentoError(f"{new.tag} is in the store with another content", hint=hint) from None
             self._mark_latest(new.tag)
-            return there, False
-        self._mark_latest(new.tag)
+        _flush_one(target.parent)
         return Bento(target, new.manifest), True
 
     def get(self, text: str) -> Bento:
@@ -90,26 +111,60 @@ class Store:
 
     def bentos(self, name: str | None = None) -> list[Bento]:
         """All Bentos, or those of one name, the newest first."""
-        names = [name] if name else self._names()
-        bentos = [load_bento(self._folder / n / version) for n in names for version in self._versions(n)]
+        bentos = []
+        for path in (
+            self._folder / n / v for n in ([name] if name else self._names()) for v in self._versions(n)
+        ):
+            with suppress(NotFoundError):  # deleted since its name was read
+                bentos.append(load_bento(path))
         return sorted(bentos, key=lambda bento: bento.manifest.creation_time, reverse=True)
+
+    def matching(self, text: str) -> list[Bento]:
+        """The Bentos that a text means: a tag's one, all of a name, or those whose tag fits a pattern.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        if ":" in text and not set(text) & set("*?["):
+            return [self.get(text)]
+        pattern = text if ":" in text else f"{text}:*"
+        bentos = [bento for bento in self.bentos() if fnmatch.fnmatchcase(str(bento.tag), pattern)]
+        if not bentos:
+            hint = "`bento list` shows what is there"
+            raise NotFoundError(f"no Bento is called {text!r} in {shown(self._folder)}", hint=hint)
+        return bentos
 
     def delete(self, bento: Bento) -> None:
         """Remove a Bento; out of sight first, so that nobody finds half of it."""
-        tag = bento.tag
-        folder = self._folder / tag.name
-        with self.workspace() as workspace:
+        folder = self._folder / bento.tag.name
+        with self.workspace() as workspace, self._locked():
             try:
                 bento.path.rename(workspace / "deleted")
             except FileNotFoundError:
-                raise NotFoundError(f"no Bento '{tag}' in {shown(self._folder)} any more") from None
-        remaining = self.bentos(tag.name)
-        if not remaining:
-            (folder / _LATEST).unlink(missing_ok=True)
-            with suppress(OSError):  # another process is adding one at this moment
-                folder.rmdir()
-        elif _read_latest(folder) == tag.version:
-            self._mark_latest(remaining[0].tag)
+                raise NotFoundError(f"no Bento '{bento.tag}' in {shown(self._folder)} any more") from None
+            remaining = self.bentos(bento.tag.name)
+            if not remaining:
+                for name in (_LATEST, _NEW_LATEST):
+                    (folder / name).unlink(missing_ok=True)
+                with suppress(OSError):  # somebody keeps something else in it
+                    folder.rmdir()
+            elif _read_latest(folder) == bento.tag.version:
+                self._mark_latest(remaining[0].tag)
+
+    @contextmanager
+    def _locked(self) -> Iterator[Path]:
+        """The folder of what is being made, while no other process changes what is where."""
+        folder = self._home / "tmp"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(folder, os.O_RDONLY)
+        except OSError as error:
+            raise _unusable(folder, error) from None
+        try:
+            _take(lock, fcntl.LOCK_EX)
+            yield folder
+        finally:
+            os.close(lock)
 
     def _names(self) -> list[str]:
         return sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
@@ -131,11 +186,22 @@ class Store:
         return bentos[0].tag.version
 
     def _mark_latest(self, tag: Tag) -> None:
-        folder = self._folder / tag.name
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".latest")
-        with os.fdopen(descriptor, "w") as file:
-            file.write(tag.version + "\n")
-        Path(temporary).replace(folder / _LATEST)
+        # Of one name, because only who has the lock writes it.
+        temporary = self._folder / tag.name / _NEW_LATEST
+        temporary.write_text(tag.version + "\n", encoding="utf-8")
+        temporary.replace(temporary.with_name(_LATEST))
+
+
+def _readable(folder: Path) -> Bento | None:
+    """The Bento in a folder, where there is one and its manifest is whole."""
+    try:
+        return load_bento(folder)
+    except (NotFoundError, InputError):
+        return None
+
+
+def _unusable(folder: Path, error: OSError) -> BentoError:
+    return BentoError(f"{folder}: {error.strerror}", hint="BENTOML_HOME chooses another folder")
 
 
 def _read_latest(folder: Path) -> str:
@@ -143,3 +209,52 @@ def _read_latest(folder: Path) -> str:
         return (folder / _LATEST).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return ""
+
+
+def _hold(path: Path) -> int | None:
+    """A lock on a folder, which ends with this process at the latest; None when it is another's, or gone."""
+    try:
+        held = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    if _take(held, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        return held
+    os.close(held)
+    return None
+
+
+def _take(file: int, kind: int) -> bool:
+    """Whether the lock on an open file was to be had."""
+    try:
+        fcntl.flock(file, kind)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    return True
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what is left of processes that were killed: the folders that nobody holds."""
+    for path in (path for path in folder.iterdir() if path.is_dir()):
+        held = _hold(path)
+        if held is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(held)
+
+
+def _flush(folder: Path) -> None:
+    """Wait until the disk has all of a folder, so that no end of this machine leaves a version in pieces."""
+    paths = list(files_of(folder))
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        list(pool.map(_flush_one, [*paths, *sorted({path.parent for path in paths})]))
+
+
+def _flush_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

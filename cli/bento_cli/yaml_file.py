@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar, get_args, get_origin
+from typing import TypeAlias, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,6 +15,10 @@ from bento_cli.errors import InputError, NotFoundError, Problem, nearest, shown
 
 M = TypeVar("M", bound=BaseModel)
 
+_Loader: TypeAlias = "type[yaml.SafeLoader] | type[yaml.CSafeLoader]"
+
+# Where PyYAML comes without libyaml, its own.
+_FAST: _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_BYTES = 1 << 20
 _MAX_DEPTH = 50
 _EXPECTED = {
@@ -28,22 +32,33 @@ _EXPECTED = {
 
 @dataclass(frozen=True)
 class YamlFile:
-    """Parsed YAML; `lines` holds the line of each key and list item by its location, written as texts."""
+    """Parsed YAML, and where it stands.
+
+    Args:
+        lines: the line of each key and list item by its location, written as texts.
+        columns: the same of columns, as far as they are known.
+    """
 
     path: Path
     data: object
     lines: dict[tuple[str, ...], int]
+    columns: dict[tuple[str, ...], int] = field(default_factory=dict)
 
     def line_of(self, location: Sequence[str | int]) -> int | None:
         """The line of a value, or of the nearest thing around it that the file has."""
-        known = tuple(str(part) for part in location)
-        while known and known not in self.lines:
-            known = known[:-1]
-        return self.lines.get(known)
+        return self.lines.get(self._known(location))
 
     def problem(self, location: Sequence[str | int], message: str) -> Problem:
         """A problem with the value at `location`."""
-        return Problem(self.path, self.line_of(location), message)
+        known = self._known(location)
+        return Problem(self.path, self.lines.get(known), message, self.columns.get(known))
+
+    def _known(self, location: Sequence[str | int]) -> tuple[str, ...]:
+        """The location of a value, or of the nearest thing around it that the file has."""
+        known = tuple(str(part) for part in location)
+        while known and known not in self.lines:
+            known = known[:-1]
+        return known
 
 
 def load_yaml(path: Path, *, missing_hint: str | None = None) -> YamlFile:
@@ -75,17 +90,15 @@ def parse_yaml(raw: bytes | str, path: Path) -> YamlFile:
         InputError: it is no YAML, says a key twice, or its top level is no mapping.
     """
     text = _decoded(raw, path) if isinstance(raw, bytes) else raw
-    lines: dict[tuple[str, ...], int] = {}
+    places: dict[tuple[str, ...], tuple[int, int]] = {}
     problems: list[Problem] = []
     try:
-        _require_small_tree(text, path)
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-        for location, line, what in _walk(node, ()) if node is not None else ():
-            lines.setdefault(location, line)
+        node, data = _composed(text, path)
+        for location, start, what in _walk(node, ()) if node is not None else ():
+            line, column = start.line + 1, start.column + 1
+            places.setdefault(location, (line, column))
             if what is not None:
-                problems.append(Problem(path, line, what))
-        data = loader.construct_document(node) if node is not None else None
+                problems.append(Problem(path, line, what, column))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = (mark.line + 1, mark.column + 1) if mark else (None, None)
@@ -103,7 +116,8 @@ def parse_yaml(raw: bytes | str, path: Path) -> YamlFile:
         data = {}
     if not isinstance(data, dict):
         raise InputError([Problem(path, 1, f"expected keys and values, found {_kind(data)}")])
-    return YamlFile(path, data, lines)
+    lines = {location: line for location, (line, _) in places.items()}
+    return YamlFile(path, data, lines, {location: column for location, (_, column) in places.items()})
 
 
 def validate(file: YamlFile, model: type[M]) -> M:
@@ -118,24 +132,57 @@ def validate(file: YamlFile, model: type[M]) -> M:
         raise InputError(list(_problems(file, model, error))) from None
 
 
+def without_problems(file: YamlFile, model: type[BaseModel]) -> YamlFile:
+    """The file without what does not fit the model, so that more may be found out about the rest."""
+    try:
+        model.model_validate(file.data)
+    except ValidationError as error:
+        data = file.data
+        for item in error.errors():
+            data = _without(data, location_of(item))
+        return replace(file, data=data)
+    return file
+
+
+def _without(data: object, location: Sequence[str | int]) -> object:
+    """Data without a value; without what is around it where that is a list, whose others would move up."""
+    first, *rest = location
+    if not isinstance(data, dict) or first not in data:
+        return data
+    if rest and isinstance(inner := data[first], dict) and rest[0] in inner:
+        return {**data, first: _without(inner, rest)}
+    return {key: value for key, value in data.items() if key != first}
+
+
 def _problems(file: YamlFile, model: type[BaseModel], error: ValidationError) -> Iterator[Problem]:
     for item in error.errors():
-        location = item["loc"]
-        if location[-1:] == ("[key]",):  # pydantic's word for a mapping's key
-            location = location[:-1]
+        location = location_of(item)
         where = ".".join(str(part) for part in location)
         if item["type"] == "extra_forbidden":
-            known = fields_at(model, location[:-1])
-            hint = nearest(str(location[-1]), known, "valid") if known else ""
-            yield file.problem(location, f"unknown field `{where}`{hint}")
+            yield file.problem(location, f"unknown field `{where}`{_nearest_field(model, location)}")
         elif item["type"] == "missing":
             yield file.problem(location, f"`{where}` is missing")
         else:
-            yield file.problem(location, f"`{where}`: {in_words(item)}")
+            yield file.problem(location, f"`{where}`: {in_words(item, model)}")
 
 
-def in_words(error: ErrorDetails) -> str:
+def location_of(error: ErrorDetails) -> tuple[str | int, ...]:
+    """Where the value stands, or the key, that an error is about."""
+    location = error["loc"]
+    return location[:-1] if location[-1:] == ("[key]",) else location  # pydantic's word for a mapping's key
+
+
+def _nearest_field(model: type[BaseModel], location: Sequence[str | int]) -> str:
+    known = fields_at(model, location[:-1])
+    return nearest(str(location[-1]), known, "valid") if known else ""
+
+
+def in_words(error: ErrorDetails, model: type[BaseModel]) -> str:
     """What is wrong with a value, in the words of YAML."""
+    if error["type"] == "extra_forbidden":
+        return f"unknown field{_nearest_field(model, location_of(error))}"
+    if error["type"] == "missing":
+        return "missing"
     expected = _EXPECTED.get(error["type"])
     if expected is None:
         message = error["msg"].removeprefix("Value error, ")
@@ -175,19 +222,21 @@ def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
             yield from _models_in(argument)
 
 
-def _walk(node: yaml.Node, location: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int, str | None]]:
-    """Every key and list item below a node: its location, its line, and what is wrong with it."""
+def _walk(
+    node: yaml.Node, location: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], yaml.Mark, str | None]]:
+    """Every key and list item below a node: its location, its place, and what is wrong with it."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else f"{key_node.start_mark.line}"
             what = f"`{key}` stands here a second time" if key in seen else _unwritable(key_node, value_node)
             seen.add(key)
-            yield (*location, key), key_node.start_mark.line + 1, what
+            yield (*location, key), key_node.start_mark, what
             yield from _walk(value_node, (*location, key))
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            yield (*location, str(index)), item.start_mark.line + 1, _unwritable(item)
+            yield (*location, str(index)), item.start_mark, _unwritable(item)
             yield from _walk(item, (*location, str(index)))
 
 
@@ -219,10 +268,25 @@ def _decoded(raw: bytes, path: Path) -> str:
         raise InputError([Problem(path, line, f"not UTF-8: the byte 0x{raw[error.start]:02X}")]) from None
 
 
-def _require_small_tree(text: str, path: Path) -> None:
+def _composed(text: str, path: Path) -> tuple[yaml.Node | None, object]:
+    """The tree of a text, and its data; read by libyaml, and what that refuses by what has better words."""
+    try:
+        return _composed_by(_FAST, text, path)
+    except (yaml.YAMLError, UnicodeEncodeError):
+        return _composed_by(yaml.SafeLoader, text, path)
+
+
+def _composed_by(reader: _Loader, text: str, path: Path) -> tuple[yaml.Node | None, object]:
+    _require_small_tree(reader, text, path)
+    loader = reader(text)
+    node = loader.get_single_node()
+    return node, loader.construct_document(node) if node is not None else None
+
+
+def _require_small_tree(reader: _Loader, text: str, path: Path) -> None:
     """Refuse what makes a huge tree of a small file, before there is any tree."""
     depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
+    for event in yaml.parse(text, reader):
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         line = event.start_mark.line + 1 if event.start_mark else None

@@ -21,7 +21,9 @@ from bentoml._version import __version__
 if TYPE_CHECKING:
     from pydantic import Field as Field
 
+    from bentoml import bentos as bentos
     from bentoml import codec as codec
+    from bentoml import deployment as deployment
     from bentoml import exceptions as exceptions
     from bentoml import images as images
     from bentoml import metrics as metrics
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from bentoml._context import server_context as server_context
     from bentoml._monitoring import monitor as monitor
     from bentoml._toolchain import build as build
+    from bentoml._toolchain import export_bento as export_bento
+    from bentoml._toolchain import import_bento as import_bento
     from bentoml._toolchain import serve as serve
     from bentoml._types.model import IODescriptor as IODescriptor
 
@@ -52,12 +56,16 @@ __all__ = [
     "__version__",
     "api",
     "asgi_app",
+    "bentos",
     "build",
     "codec",
     "depends",
+    "deployment",
     "exceptions",
+    "export_bento",
     "get_current_service",
     "images",
+    "import_bento",
     "importing",
     "metrics",
     "models",
@@ -76,7 +84,17 @@ __all__ = [
 ]
 
 # Loaded when they are first asked for: what a class is declared with stays quick to import.
-_LAZY_MODULES = ("codec", "exceptions", "images", "metrics", "models", "testing", "validators")
+_LAZY_MODULES = (
+    "bentos",
+    "codec",
+    "deployment",
+    "exceptions",
+    "images",
+    "metrics",
+    "models",
+    "testing",
+    "validators",
+)
 _LAZY_NAMES = {
     "AsyncHTTPClient": ("bentoml._client.http", "AsyncHTTPClient"),
     "Context": ("bentoml._context", "Context"),
@@ -85,6 +103,8 @@ _LAZY_NAMES = {
     "IODescriptor": ("bentoml._types.model", "IODescriptor"),
     "build": ("bentoml._toolchain", "build"),
     "serve": ("bentoml._toolchain", "serve"),
+    "export_bento": ("bentoml._toolchain", "export_bento"),
+    "import_bento": ("bentoml._toolchain", "import_bento"),
     "SyncHTTPClient": ("bentoml._client.http", "SyncHTTPClient"),
     "monitor": ("bentoml._monitoring", "monitor"),
     "get_current_service": ("bentoml._context", "get_current_service"),
@@ -95,9 +115,9 @@ _LAZY_NAMES = {
 # What projects of this interface may name, and this version does not have.
 _ELSEWHERE = frozenset(
     {
-        "Bento", "BentoCloudClient", "Model", "Tag", "api_token", "batch", "bentos", "catboost", "client",
-        "cloud", "container", "delete", "deployment", "detectron", "diffusers", "easyocr", "export_bento",
-        "fastai", "flax", "get", "import_bento", "io", "keras", "legacy", "lightgbm", "list",
+        "Bento", "BentoCloudClient", "Model", "Tag", "api_token", "batch", "catboost", "client",
+        "cloud", "container", "delete", "detectron", "diffusers", "easyocr",
+        "fastai", "flax", "get", "io", "keras", "legacy", "lightgbm", "list",
         "load", "load_config", "mlflow", "onnx", "picklable_model", "pull", "push",
         "pytorch", "pytorch_lightning", "ray", "save_config", "set_serialization_strategy",
         "sklearn", "tensorflow", "torchscript", "transformers", "triton", "xgboost",

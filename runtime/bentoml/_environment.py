@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from bentoml._layers import merge
@@ -70,8 +70,13 @@ LOG_FORMAT: Final = "BENTOML_LOG_FORMAT"
 ARGUMENTS: Final = "BENTOML_ARGUMENTS"
 """JSON object: what `bentoml.use_arguments` returns."""
 
+MODELS: Final = "BENTOML_MODELS"
+"""JSON, `{"org/name@main": {"revision": ...}, "name:version": {"path": ...}}`: where models that the source
+names are, or which commit a branch of the hub was when the Bento was built."""
+
 PEER_PREFIX: Final = "BENTOML_PEER_"
 DEPLOYMENT_PREFIX: Final = "BENTOML_DEPLOYMENT_"
+DEPLOYMENT_TOKEN_PREFIX: Final = "BENTOML_TOKEN_OF_"  # noqa: S105  # the name of a variable
 
 DEFAULT_PORT: Final = 3000
 DEFAULT_MANAGEMENT_PORT: Final = 3001
@@ -87,7 +92,7 @@ _IGNORED: Final = ("BENTOML_CONFIG", "BENTOML_CONFIG_OPTIONS")
 _OURS: Final = frozenset(
     {
         SERVICE, PROJECT, HOST, PORT, "PORT", MANAGEMENT_PORT, CONFIG_OVERRIDES, DECLARED, ABSENT_MODULES,
-        DEPENDENTS, DEPLOYMENT_SECRET, BENTO, METRICS_DIRECTORY, ARGUMENTS,
+        DEPENDENTS, DEPLOYMENT_SECRET, BENTO, METRICS_DIRECTORY, ARGUMENTS, MODELS,
     }
 )  # fmt: skip
 
@@ -109,7 +114,16 @@ def peer_variable(service: str) -> str:
 
 def deployment_variable(deployment: str, cluster: str | None = None) -> str:
     """The variable that holds the base URLs of an external deployment."""
-    name = DEPLOYMENT_PREFIX + variable_part(deployment)
+    return DEPLOYMENT_PREFIX + _deployment_part(deployment, cluster)
+
+
+def deployment_token_variable(deployment: str, cluster: str | None = None) -> str:
+    """The variable that holds the bearer token which an external deployment asks for."""
+    return DEPLOYMENT_TOKEN_PREFIX + _deployment_part(deployment, cluster)
+
+
+def _deployment_part(deployment: str, cluster: str | None) -> str:
+    name = variable_part(deployment)
     return name if cluster is None else f"{name}__{variable_part(cluster)}"
 
 
@@ -274,6 +288,43 @@ def declared_text(service: str, config: Mapping[str, object], *, runs_command: b
 def arguments_text(arguments: Mapping[str, object]) -> str:
     """The value of `BENTOML_ARGUMENTS`."""
     return _json_text(arguments)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPlace:
+    """What is known of a model before its service runs.
+
+    Args:
+        path: the folder that holds it; None where it is yet to be brought.
+        revision: what to bring: a commit or branch of the hub, or a tag of the store.
+    """
+
+    path: str | None = None
+    revision: str | None = None
+
+
+def model_places(environ: Mapping[str, str] = os.environ) -> dict[str, ModelPlace]:
+    """The models of this service, by what its source calls them.
+
+    Raises:
+        BentoMLConfigException: the variable holds something else.
+    """
+    places = {}
+    for name, value in _json_object(environ.get(MODELS, "{}"), MODELS).items():
+        if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+            raise BentoMLConfigException(
+                f"{MODELS}: expected `path` or `revision` of {name!r}, found {value!r}"
+            )
+        places[name] = ModelPlace(path=value.get("path"), revision=value.get("revision"))
+    return places
+
+
+def models_text(places: Mapping[str, ModelPlace]) -> str:
+    """The value of `BENTOML_MODELS`."""
+    known = {name: asdict(place) for name, place in places.items()}
+    return _json_text(
+        {name: {k: v for k, v in said.items() if v is not None} for name, said in known.items()}
+    )
 
 
 def overrides_text(service: str, overrides: Mapping[str, object]) -> str:

@@ -98,8 +98,8 @@ def loading() -> Iterator[None]:
 def importing() -> Iterator[None]:
     """Let imports fail where a module is not installed: `with bentoml.importing(): import torch`.
 
-    The names of a module that is missing are simply not bound, outside a service that needs them; the log
-    says which, for a service that does.
+    In a service's process a placeholder stands for a module that other services alone need. Elsewhere the
+    names of a module that is missing are not bound, and the log says which.
     """
     try:
         yield
@@ -196,7 +196,7 @@ def _guarded_lines(tree: ast.AST) -> Iterator[int]:
 
 def _swallows_import_error(item: ast.withitem) -> bool:
     names = _names(item.context_expr)
-    return "importing" in names or ("suppress" in names and not names.isdisjoint(_IMPORT_ERRORS))
+    return "suppress" in names and not names.isdisjoint(_IMPORT_ERRORS)
 
 
 def _catches_import_error(handler: ast.ExceptHandler) -> bool:

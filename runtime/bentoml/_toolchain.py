@@ -1,4 +1,4 @@
-"""`bentoml.build` and `bentoml.serve`: doors to the toolchain, which an image does not hold."""
+"""`bentoml.build`, `bentoml.serve` and others: doors to the toolchain, which an image does not hold."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bentoml._model_store import ModelStore, StoredModel
 from bentoml._service import Service
-from bentoml.exceptions import BentoMLException, MissingDependencyException
+from bentoml.exceptions import BentoMLException, MissingDependencyException, NotFound
 
 if TYPE_CHECKING:
     from bento_cli.bento import Bento
@@ -46,7 +47,7 @@ class Server:
         Raises:
             BentoMLException: has its last words.
         """
-        with _toolchain("serve"):
+        with toolchain("serve"):
             self._running.wait()
 
     def stop(self) -> None:
@@ -85,7 +86,7 @@ def serve(
         BentoMLException: there is no such thing, or a service does not become ready; has its last words.
         MissingDependencyException: the toolchain is not installed.
     """
-    with _toolchain("serve"):
+    with toolchain("serve"):
         from bento_cli import serve as local
         from bento_cli.arguments import as_arguments
         from bento_cli.bento import Bento
@@ -93,7 +94,7 @@ def serve(
 
         arguments = as_arguments(args or {})
         if isinstance(bento, Service | type):
-            root, target = _place(bento)
+            root, target = service_place(bento)
             file = bentofile_for(root, target)
             servable = local.servable_project(root, file=file, arguments=arguments)
         elif isinstance(bento, Bento):
@@ -126,10 +127,13 @@ def build(
     docker: Mapping[str, Any] | None = None,
     python: Mapping[str, Any] | None = None,
     services: Mapping[str, Any] | None = None,
+    models: Sequence[str | Mapping[str, Any]] | None = None,
     args: Mapping[str, Any] | None = None,
     build_ctx: str | os.PathLike[str] | None = None,
 ) -> Bento:
     """Build a Bento as `bento build` does; the arguments are what a bentofile says, and none is read.
+
+    Services get locks, for which a package index may be asked; none with `python={"lock_packages": False}`.
 
     Args:
         service: the entry, or `module:Class` of it.
@@ -140,13 +144,15 @@ def build(
         BentoMLException: everything that is wrong with the project or the arguments.
         MissingDependencyException: the toolchain is not installed.
     """
-    with _toolchain("build"):
+    with toolchain("build"):
         from bento_cli.build import plan_build
+        from bento_cli.locking import kept_locks, lock_build
+        from bento_cli.pinning import pin_models
         from bento_cli.store import Store
         from bento_cli.writing import write_bento
         from bento_cli.yaml_file import YamlFile
 
-        root, target = (Path(), service) if isinstance(service, str) else _place(service)
+        root, target = (Path(), service) if isinstance(service, str) else service_place(service)
         said = {
             "service": target,
             "name": name,
@@ -158,36 +164,134 @@ def build(
             "docker": docker,
             "python": python,
             "services": services,
+            "models": models,
             "args": args,
         }
         data = {key: value for key, value in said.items() if value is not None}
         file = YamlFile(Path("bentoml.build()"), data, lines={})
-        plan = plan_build(Path(build_ctx or root), file=file)
+        plan = lock_build(plan_build(Path(build_ctx or root), file=file), kept_locks(log.info))
+        plan = pin_models(plan)
         _log_notes(plan.notes)
         bento, _ = write_bento(plan, Store(), version=version)
         return bento
 
 
+def export_model(model: StoredModel, path: str | os.PathLike[str], output_format: str | None) -> str:
+    """What `bentoml.models.export_model` does."""
+    with toolchain("models.export_model"):
+        from bento_cli import model_transfer
+
+        return str(model_transfer.export_model(model, os.fspath(path), output_format))
+
+
+def import_model(path: str | os.PathLike[str]) -> StoredModel:
+    """What `bentoml.models.import_model` does."""
+    with toolchain("models.import_model"):
+        from bento_cli import model_transfer
+
+        return model_transfer.import_model(os.fspath(path), ModelStore())
+
+
+def get_bento(tag: str) -> Bento:
+    """The Bento of `name`, `name:latest`, `name:version` or the beginning of a version.
+
+    Raises:
+        BentoMLException: there is none.
+        MissingDependencyException: the toolchain is not installed.
+    """
+    with toolchain("bentos.get"):
+        from bento_cli.store import Store
+
+        return Store().get(tag)
+
+
+def list_bentos(name: str | None = None) -> list[Bento]:
+    """All Bentos of the store, or those of one name, the newest first.
+
+    Raises:
+        MissingDependencyException: the toolchain is not installed.
+    """
+    with toolchain("bentos.list"):
+        from bento_cli.store import Store
+
+        return Store().bentos(name)
+
+
+def delete_bentos(tag: str) -> None:
+    """Delete what a tag, a name or a pattern means, as `bento delete` does, and ask nobody.
+
+    Raises:
+        BentoMLException: there is no such Bento.
+        MissingDependencyException: the toolchain is not installed.
+    """
+    with toolchain("bentos.delete"):
+        from bento_cli.store import Store
+
+        store = Store()
+        for bento in store.matching(tag):
+            store.delete(bento)
+
+
+def export_bento(
+    tag: str | Bento, path: str | os.PathLike[str] = ".", output_format: str | None = None
+) -> str:
+    """Write a Bento into one file as `bento export` does; the file's path.
+
+    Args:
+        path: the file, or a folder for `<name>-<version>.bento`.
+        output_format: `gz`, `xz`, `bz2`, `tar` or `zip`; the file's ending says so when not given.
+
+    Raises:
+        BentoMLException: there is no such Bento, or the file cannot be written.
+        MissingDependencyException: the toolchain is not installed.
+    """
+    with toolchain("export_bento"):
+        from bento_cli.archive import as_form
+        from bento_cli.bento_transfer import export_bento as export
+        from bento_cli.store import Store
+
+        bento = Store().get(tag) if isinstance(tag, str) else tag
+        return str(export(bento, os.fspath(path), form=as_form(output_format)))
+
+
+def import_bento(path: str | os.PathLike[str], input_format: str | None = None) -> Bento:
+    """Put the Bento of a file into the store as `bento import` does; nothing of it is run.
+
+    Args:
+        input_format: has no effect: the file itself says how it is packed.
+
+    Raises:
+        BentoMLException: it is no Bento, or holds what none holds.
+        MissingDependencyException: the toolchain is not installed.
+    """
+    with toolchain("import_bento"):
+        from bento_cli.bento_transfer import import_bento as import_
+        from bento_cli.store import Store
+
+        return import_(os.fspath(path), Store())[0]
+
+
 @contextmanager
-def _toolchain(door: str) -> Iterator[None]:
+def toolchain(door: str) -> Iterator[None]:
     """What the toolchain raises becomes an error of this package; so does that it is not installed."""
     if importlib.util.find_spec("bento_cli") is None:
         raise MissingDependencyException(
             f"`bentoml.{door}()` needs the toolchain, and an image holds the runtime alone; "
             "call it where `bento-toolchain` is installed"
         )
-    from bento_cli.errors import BentoError
+    from bento_cli.errors import BentoError, NotFoundError
 
     try:
         yield
     except BentoError as error:
         # What is an option of the command line is an argument here.
-        hint = error.hint and "hint: " + re.sub(r"--([a-z]+)", r"\1=", error.hint)
+        hint = error.hint and "hint: " + re.sub(r"--([a-z]+)(?![a-z-])", r"\1=", error.hint)
         words = [error.message, error.details, hint]
-        raise BentoMLException("\n".join(filter(None, words))) from error
+        kind = NotFound if isinstance(error, NotFoundError) else BentoMLException
+        raise kind("\n".join(filter(None, words))) from error
 
 
-def _place(service: Service[Any] | type[Any]) -> tuple[Path, str]:
+def service_place(service: Service[Any] | type[Any]) -> tuple[Path, str]:
     """The folder in which a service's project is, and `module:name` of the service there.
 
     Raises:

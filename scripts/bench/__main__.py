@@ -1,20 +1,21 @@
 """`make bench`: how long things take and how much they need, beside their goals.
 
 Everything of one table runs in one sitting, interleaved, on a machine that should have nothing else to do.
-Arguments name the tables to make: `commands`, `serving`, `calls`, `memory`; all of them when none is named.
+Arguments name the tables to make, all when none is named: `commands`, `serving`, `calls`, `memory`, `images`.
 """
 
 from __future__ import annotations
 
 import sys
 
-from scripts.bench import calls, commands, memory, serving
+from scripts.bench import calls, commands, images, memory, serving
 
 TABLES = {
     "commands": commands.main,
     "serving": serving.main,
     "calls": calls.main,
     "memory": memory.main,
+    "images": images.main,
 }
 
 

@@ -13,11 +13,12 @@ from typing import Final
 
 import jinja2
 
-__all__ = ["TemplateValueError", "label_key", "one_line", "render"]
+__all__ = ["TemplateValueError", "configured", "label_key", "one_line", "render", "some_lines"]
 
 # BuildKit reads lines of at most 64 KiB, and escaping may double a value.
 _MAX_LENGTH: Final = 30_000
 _LINE_BREAKS: Final = "\n\r\x0b\x0c\x85\u2028\u2029"
+_LINE_BREAK: Final = re.compile(f"[{_LINE_BREAKS}]")
 # What YAML allows in a double-quoted text as it is; a line break in one would become a blank.
 _NOT_YAML: Final = re.compile(
     "[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
@@ -59,6 +60,18 @@ def one_line(value: str) -> str:
     return value
 
 
+def some_lines(value: str) -> str:
+    """The value itself, where a text that may have line breaks can hold it.
+
+    Raises:
+        TemplateValueError: it has a NUL, is no text that can be written, or too long.
+    """
+    if "\0" in value:
+        raise TemplateValueError("expected text, found a NUL in it")
+    one_line(_LINE_BREAK.sub(" ", value))
+    return value
+
+
 def label_key(value: str) -> str:
     """The value itself, where it can be the key of an image's label.
 
@@ -81,10 +94,23 @@ def docker_list(items: list[str] | tuple[str, ...]) -> str:
     return json.dumps([one_line(item) for item in items], ensure_ascii=False)
 
 
+def docker_command(words: list[str] | tuple[str, ...]) -> str:
+    """The JSON form of RUN: line breaks are part of a word, and no shell but the one it names takes part."""
+    text = json.dumps([some_lines(word) for word in words], ensure_ascii=False)
+    return _LINE_BREAK.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def docker_word(value: str) -> str:
     """A bare word: an image reference, a package, a path without spaces or quotes."""
     if not value or not value.isprintable() or any(c in value for c in " \t\"'\\$`;&|<>(){}*?!#"):
         raise TemplateValueError(f"{value!r} cannot stand in a Dockerfile as one word")
+    return value
+
+
+def haproxy_word(value: str) -> str:
+    """A name or a path in HAProxy's configuration, which has words, quotes and variables of its own."""
+    if re.fullmatch(r"[A-Za-z0-9._/-]+", value) is None:
+        raise TemplateValueError(f"{value!r} cannot stand in HAProxy's configuration as one word")
     return value
 
 
@@ -97,6 +123,17 @@ def yaml_value(value: object) -> str:
     """A YAML flow value; `$` is doubled, so that Compose substitutes nothing in it."""
     text = json.dumps(_doubled(value), ensure_ascii=False, sort_keys=True)
     return _NOT_YAML.sub(lambda found: f"\\U{ord(found[0]):08x}", text)
+
+
+def yaml_block(value: str, indent: int) -> str:
+    """The lines of a literal block of YAML, as Compose hands them on: it substitutes nothing in them.
+
+    Raises:
+        TemplateValueError: a character of it cannot stand in YAML as it is.
+    """
+    if _NOT_YAML.search(value.replace("\n", " ")):
+        raise TemplateValueError("expected lines of printable text, found another character")
+    return "\n".join(f"{' ' * indent}{line}".rstrip() for line in value.replace("$", "$$").split("\n"))
 
 
 def yaml_key(value: str) -> str:
@@ -118,10 +155,15 @@ def _doubled(value: object) -> object:
 
 @cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+    return configured(jinja2.Environment)
+
+
+def configured(kind: type[jinja2.Environment]) -> jinja2.Environment:
+    """An environment of a kind with the templates and filters of this package."""
+    environment = kind(
         loader=jinja2.PackageLoader("bento_templates", ""),
         undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701  # these are no web pages; each value has a filter of its own
+        autoescape=False,  # these are no web pages; each value has a filter of its own
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -129,10 +171,13 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         docker_value=docker_value,
         docker_list=docker_list,
+        docker_command=docker_command,
         docker_word=docker_word,
         label_key=label_key,
+        haproxy_word=haproxy_word,
         comment=comment,
         yaml=yaml_value,
+        yaml_block=yaml_block,
         yaml_key=yaml_key,
     )
     return environment

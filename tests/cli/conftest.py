@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import textwrap
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from bento_cli.bentofile import Bentofile, read_bentofile
 from bento_cli.discovery import Discovery, discover
 from bento_cli.errors import InputError, Problem
+from bento_cli.requirements import runtime_requirements
 from bento_cli.slicing import Slice, slice_service
 from bento_cli.source import Project
 from bento_cli.yaml_file import YamlFile, validate
@@ -24,6 +29,9 @@ Discover = Callable[..., Discovery]
 Problems = Callable[..., list[str]]
 SliceOf = Callable[..., Slice]
 BentofileProblems = Callable[[str], list[str]]
+AddWheel = Callable[..., str]
+
+RUNTIME = sorted(Requirement(line).name for line in runtime_requirements())
 
 
 def load_bentofile(root: Path) -> tuple[Bentofile, YamlFile]:
@@ -91,3 +99,51 @@ def bentofile_problems(project: WriteProject) -> BentofileProblems:
         return [str(problem) for problem in caught.value.problems]
 
     return find
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of wheels, of which uv knows alone: nothing of this machine's settings."""
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def add_wheel(wheels: Path) -> AddWheel:
+    """`add_wheel("numpy", "2.1", "six")`: there is such a wheel from then on, which needs six; its hash."""
+
+    def write(name: str, version: str, *requires: str) -> str:
+        path = wheels / f"{name}-{version}-py3-none-any.whl"
+        info = f"{name}-{version}.dist-info"
+        needs = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
+        with zipfile.ZipFile(path, "w") as archive:
+            metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}"
+            archive.writestr(f"{info}/METADATA", metadata)
+            archive.writestr(
+                f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            )
+            archive.writestr(f"{info}/RECORD", "")
+        return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+    return write
+
+
+@pytest.fixture
+def runtime_wheels(add_wheel: AddWheel) -> None:
+    """What the runtime needs is there, in versions that nobody else has."""
+    for name in RUNTIME:
+        add_wheel(name.replace("-", "_"), "99.0")
+
+
+@pytest.fixture
+def no_index(wheels: Path, runtime_wheels: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever builds looks for packages among these wheels alone."""
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_FIND_LINKS", str(wheels))

@@ -7,12 +7,12 @@ import sys
 import pytest
 import typer
 
-from bento_cli.app import COMMANDS
+from bento_cli.app import COMMANDS, module_of
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_summary_in_the_list_is_the_commands_own(name: str) -> None:
-    command = typer.main.get_command(importlib.import_module(f"bento_cli.commands.{name}").app)
+    command = typer.main.get_command(importlib.import_module(module_of(name)).app)
 
     assert (command.help or "").startswith(COMMANDS[name].rstrip("."))
 

@@ -10,7 +10,8 @@ from tests.cli.conftest import BentofileProblems, WriteProject
 from typer.testing import CliRunner
 
 from bento_cli.arguments import argument_value, as_arguments, load_arguments
-from bento_cli.commands._options import built, given_arguments
+from bento_cli.building import built
+from bento_cli.commands._options import given_arguments
 from bento_cli.commands.build import app as build
 from bento_cli.console import Console
 from bento_cli.errors import BentoError, InputError, NotFoundError
@@ -138,7 +139,7 @@ def test_the_command_line_wins_over_a_file_and_that_over_the_bentofile(
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
     project(PROJECT)
 
-    result = CliRunner().invoke(build, [".", "--arg", "seed=3", "--arg-file", "file.yaml"])
+    result = CliRunner().invoke(build, [".", "--arg", "seed=3", "--arg-file", "file.yaml", "--no-lock"])
 
     assert result.exit_code == 0
     assert Store().get("entry").manifest.args == {"size": "small", "steps": 30, "seed": 3}

@@ -194,12 +194,12 @@ def test_a_base_image_that_is_no_reference_is_refused(
 
 
 def test_an_index_that_is_no_url_is_refused(bentofile_problems: BentofileProblems) -> None:
-    text = "service: a:B\npython:\n  index_url: https://host/simple --pre\n  find_links: [wheels]\n"
+    text = "service: a:B\npython:\n  index_url: https://host/simple --pre\n  extra_index_url: [wheels]\n"
 
     assert bentofile_problems(text) == [
         "bentofile.yaml:3: `python.index_url`: 'https://host/simple --pre': "
         "expected a URL such as `https://host/simple`",
-        "bentofile.yaml:4: `python.find_links.0`: 'wheels': expected a URL such as `https://host/simple`",
+        "bentofile.yaml:4: `python.extra_index_url.0`: 'wheels': expected a URL such as `https://host/simple`",
     ]
 
 

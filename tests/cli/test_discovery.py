@@ -300,7 +300,6 @@ def test_only_the_service_whose_configuration_is_computed_counts_as_such(discove
 
     assert discovery.computed == {"Leaf"}
     assert [str(note) for note in discovery.unknown] == [
-        "service.py:7: `image` of Entry is not acted on: bentofile.yaml says what its image holds",
         "service.py:4: `workers` of Leaf is not known before the service starts",
     ]
 
@@ -342,18 +341,13 @@ def test_what_a_decorator_says_beside_the_configuration(discovered: Discover) ->
     assert (node.labels, node.description) == ({"team": "vision"}, "Says what is on a picture.")
 
 
-def test_what_a_service_says_of_its_image_is_read_where_it_is_no_computation(discovered: Discover) -> None:
+def test_what_a_service_says_of_its_image_is_read(discovered: Discover) -> None:
     text = """
-        import os
         import bentoml
         from settings import IMAGE
 
-        @bentoml.service(image=bentoml.images.Image(os.environ["BASE"]))
-        class Leaf: ...
-
         @bentoml.service(image=IMAGE)
-        class Entry:
-            leaf = bentoml.depends(Leaf)
+        class Entry: ...
         """
     settings = """
         import bentoml
@@ -364,6 +358,21 @@ def test_what_a_service_says_of_its_image_is_read_where_it_is_no_computation(dis
     images = discovered({"service.py": text, "settings.py": settings}).images
 
     assert images == {"Entry": Image(python_version="3.11").python_packages("numpy")}
+
+
+def test_an_image_that_is_computed_is_a_problem(problems: Problems) -> None:
+    text = """
+        import os
+        import bentoml
+
+        @bentoml.service(image=bentoml.images.Image(os.environ["BASE"]))
+        class Entry: ...
+        """
+
+    assert problems({"service.py": text}) == [
+        "service.py:4: `image` of Entry is not known before the service starts, as os.environ is computed: "
+        "write it out"
+    ]
 
 
 def test_what_an_image_does_not_take_is_a_problem(problems: Problems) -> None:
@@ -934,6 +943,48 @@ def test_what_a_decorator_may_not_say(problems: Problems, argument: str, expecte
     assert problem.startswith(f"service.py:2: {expected}")
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        "def run(self, x: pd.DataFrame) -> int: ...",
+        "async def run(self, x: int, *, y: list[pd.DataFrame]): ...",
+        "def run(self) -> 'pd.DataFrame': ...",
+    ],
+)
+def test_an_endpoints_annotations_need_what_is_imported_for_type_checkers(
+    problems: Problems, method: str
+) -> None:
+    text = f"""
+        from __future__ import annotations
+        import bentoml, typing
+        if typing.TYPE_CHECKING:
+            import pandas as pd
+        @bentoml.service
+        class Entry:
+            @bentoml.api
+            {method}
+        """
+
+    assert problems({"service.py": text}) == [
+        "service.py:8: an annotation of the endpoint 'run' is needed to serve it, and `pd` is imported for "
+        "type checkers only: move line 4 out of the `if`"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("top", "method"),
+    [
+        ("if typing.TYPE_CHECKING:\n    import pandas as pd", "def run(self, x: typing.Literal['pd']): ..."),
+        ("if typing.TYPE_CHECKING:\n    import pandas as pd", "def run(self, x: 'a pd'): ..."),
+        ("if typing.TYPE_CHECKING:\n    pd = 1\nelse:\n    pd = int", "def run(self, x: pd): ..."),
+    ],
+)
+def test_an_endpoints_annotations_that_can_be_resolved(discovered: Discover, top: str, method: str) -> None:
+    text = f"import bentoml, typing\n{top}\n@bentoml.service\nclass Entry:\n    @bentoml.api\n    {method}\n"
+
+    assert discovered({"service.py": text}).graph.services["Entry"].endpoints == ("run",)
+
+
 def test_all_problems_come_at_once(problems: Problems) -> None:
     files = {
         "service.py": """
@@ -1230,9 +1281,7 @@ def test_a_project_that_is_imported_gets_its_arguments(project: WriteProject) ->
     )
     root = project({"service.py": text})
 
-    found = discover(
-        Project(root), "service:Entry", lambda message: Problem(root, 1, message), arguments={"leaf": "a"}
-    )
+    found = discover(Project(root, {"leaf": "a"}), "service:Entry", lambda text: Problem(root, 1, text))
 
     assert names(found) == ["Leaf", "Entry"]
 

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bento_cli.engine import BuildOptions, ImageBuild
+from bento_cli.engine import BuildOptions, Image, ImageBuild
 from bento_cli.engine._bake import BakeLog, bake_arguments, bake_file, digests, shortened
 from bento_cli.engine._failures import build_failure, compose_failure
-from bento_cli.engine.docker import _pushed_digest, _version
+from bento_cli.engine._versions import version_in
+from bento_cli.engine.docker import _pushed_digest
+from bento_cli.engine.plain import (
+    BUILDAH,
+    NERDCTL,
+    PODMAN,
+    PlainBuilder,
+    Program,
+    StepLog,
+    build_arguments,
+    image_in,
+    without_start_interval,
+)
+from bento_cli.errors import EngineError
 
 LEAF = ImageBuild(name="Leaf", context=Path("/bento"), dockerfile="Dockerfile", tags=("a/leaf:1",))
 ROOT = ImageBuild(name="Root", context=Path("/bento"), dockerfile="Dockerfile", tags=("a/root:1",))
@@ -186,6 +200,17 @@ def test_a_step_is_shown_without_mounts_and_on_one_line() -> None:
             "ERROR: failed to resolve source metadata for docker.io/library/python:3.99-slim: no",
             "--base-image-map python:3.99-slim=",
         ),
+        (
+            "Error: initializing source docker://mirror.example/python:3: pinging container registry: no",
+            "--base-image-map mirror.example/python:3=",
+        ),
+        ('ERROR: target a: Get "http://localhost:1/v2/": dial tcp: refused', "answer at localhost:1?"),
+        (
+            "Error: pinging container registry localhost:1: Get",
+            "answer at localhost:1?",
+        ),
+        ("ERROR: failed to push a/b:1: push access denied: authorization failed", "docker login"),
+        ("exec /bin/sh: exec format error", "binfmt"),
         ("ERROR: docker exporter does not currently support exporting manifest lists", "are pushed"),
         ("ERROR: Multi-platform build is not supported for the docker driver", "docker buildx create"),
         ("ERROR: Attestation is not supported for the docker driver", "docker buildx create"),
@@ -197,6 +222,175 @@ def test_what_a_builder_cannot_do_is_told_with_what_to_do(log: str, hint: str) -
     assert error.hint is not None
     assert hint in error.hint
     assert error.details == log
+
+
+IMPORT = 'Shop: RUN python -m bentoml._process.describe "$BENTOML_SERVICE"'
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "RuntimeError: Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU",
+        "AssertionError: Torch not compiled with CUDA enabled",
+        "RuntimeError: No CUDA GPUs are available",
+        "RuntimeError: Unable to initialize backend 'cuda': FAILED_PRECONDITION",
+        "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory",
+    ],
+)
+def test_a_service_that_asks_for_a_gpu_while_it_is_imported_is_told_where_to_ask(words: str) -> None:
+    error = build_failure(f"{IMPORT}\n  the service cannot be imported: {words}")
+
+    assert error.message == "a service asks for a GPU while it is imported, and a build has none"
+    assert "bento deploy --no-import" in (error.hint or "")
+
+
+def test_a_step_that_only_speaks_of_a_gpu_is_no_such_service() -> None:
+    assert "GPU" not in build_failure("Shop: RUN pip install\n  No CUDA GPUs are available").message
+
+
+PLAIN = replace(
+    ROOT,
+    labels={"a": "b c"},
+    arguments={"CHECK": "imported", "SOURCE_DATE_EPOCH": "0"},
+    base_images={"python:3": "mirror/python:3"},
+    secrets=("TOKEN",),
+)
+
+
+@pytest.mark.parametrize("program", [PODMAN, BUILDAH])
+def test_podman_and_buildah_are_told_what_to_build_in_arguments(program: Program) -> None:
+    options = BuildOptions(platforms=("linux/arm64",), use_cache=False, pull=True)
+
+    assert build_arguments(program, PLAIN, options, Path("/x/Dockerfile"), Path("/x/id")) == [
+        "build",
+        "--format",
+        "docker",
+        "--layers",
+        "--file=/x/Dockerfile",
+        "--iidfile=/x/id",
+        "--tag=a/root:1",
+        "--label=a=b c",
+        "--build-arg=CHECK=imported",
+        "--build-context=python:3=docker-image://mirror/python:3",
+        "--secret=id=TOKEN,env=TOKEN",
+        "--platform=linux/arm64",
+        "--timestamp=0",
+        "--no-cache",
+        "--pull=true",
+        "/bento",
+    ]
+
+
+def test_nerdctl_which_has_buildkit_is_told_times_by_an_argument_of_the_build() -> None:
+    assert build_arguments(NERDCTL, PLAIN, BuildOptions(), Path("/bento/Dockerfile"), Path("/x/id")) == [
+        "build",
+        "--progress",
+        "plain",
+        "--file=/bento/Dockerfile",
+        "--iidfile=/x/id",
+        "--tag=a/root:1",
+        "--label=a=b c",
+        "--build-arg=CHECK=imported",
+        "--build-arg=SOURCE_DATE_EPOCH=0",
+        "--build-context=python:3=docker-image://mirror/python:3",
+        "--secret=id=TOKEN,env=TOKEN",
+        "--pull=false",
+        "/bento",
+    ]
+
+
+def test_an_option_of_a_health_check_that_podman_does_not_know_is_left_out() -> None:
+    dockerfile = 'FROM a\nHEALTHCHECK --interval=10s --start-interval=1s \\\n    CMD ["x"]\n'
+
+    assert without_start_interval(dockerfile) == 'FROM a\nHEALTHCHECK --interval=10s \\\n    CMD ["x"]\n'
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (BuildOptions(platforms=("linux/amd64", "linux/arm64")), "one platform at a time"),
+        (BuildOptions(sbom="true"), "`--sbom` and `--provenance` go with `--backend docker`"),
+    ],
+)
+def test_what_only_a_bake_does_is_refused(options: BuildOptions, words: str) -> None:
+    with pytest.raises(EngineError, match=words):
+        PlainBuilder(PODMAN).build([PLAIN], Heard(), options)
+
+
+def test_a_program_that_is_not_there_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    with pytest.raises(EngineError, match="the `nerdctl` command is missing") as caught:
+        PlainBuilder(NERDCTL).check()
+
+    assert caught.value.hint == "install nerdctl, or build with another program: `--backend docker`"
+
+
+def heard_of(lines: list[str]) -> tuple[StepLog, list[str]]:
+    """What is told of a build's output, without how long it took."""
+    heard = Heard()
+    log = StepLog("Root", heard)
+    for line in lines:
+        log.read(line)
+    return log, [line.rpartition(" in ")[0] or line for line in heard.lines]
+
+
+def test_a_build_of_podman_is_told_step_by_step() -> None:
+    log, lines = heard_of(
+        [
+            "[1/2] STEP 1/2: FROM python:3 AS packages",
+            "[1/2] STEP 2/2: RUN pip install torch",
+            "Collecting torch",
+            "--> 0123abc",
+            "[2/2] STEP 1/1: FROM python:3",
+        ]
+    )
+
+    assert lines == [
+        "Root at FROM python:3 AS packages",
+        "Root did FROM python:3 AS packages",
+        "Root at RUN pip install torch",
+        "Root wrote Collecting torch",
+        "Root wrote --> 0123abc",
+        "Root did RUN pip install torch",
+        "Root at FROM python:3",
+    ]
+    assert not log.is_cached
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["STEP 1/2: FROM a", "STEP 2/2: RUN b", "--> Using cache 0123abc", "--> 0123abc"],
+        ["#5 [1/2] FROM a", "#6 [packages 2/2] RUN b", "#6 CACHED"],
+    ],
+)
+def test_a_build_of_steps_that_were_all_done_before_is_cached(lines: list[str]) -> None:
+    assert heard_of(lines)[0].is_cached
+
+
+def test_of_a_build_that_failed_its_last_step_is_shown() -> None:
+    log, _ = heard_of(["STEP 1/2: FROM a", "STEP 2/2: RUN false", "Error: exit status 1"])
+
+    assert log.text() == "STEP 2/2: RUN false\nError: exit status 1"
+
+
+@pytest.mark.parametrize(
+    "inspected",
+    [
+        '[{"Id": "0123", "Size": 5, "Config": {"Labels": {"a": "b"}}}]',
+        '{"FromImageID": "0123", "Size": 5, "Config": "{}", "Docker": {"config": {"Labels": {"a": "b"}}}}',
+    ],
+)
+def test_an_image_is_read_from_what_podman_and_buildah_show(inspected: str) -> None:
+    assert image_in("shop:1", inspected) == Image(
+        reference="shop:1", identifier="sha256:0123", size=5, labels={"a": "b"}
+    )
+
+
+@pytest.mark.parametrize("inspected", ["", "[]", "{}", "not JSON"])
+def test_what_shows_no_image_is_none(inspected: str) -> None:
+    assert image_in("shop:1", inspected) is None
 
 
 @pytest.mark.parametrize(
@@ -236,4 +430,4 @@ def test_of_the_registries_that_hold_an_image_the_names_own_one_tells_its_digest
     ],
 )
 def test_versions_are_found_in_what_the_commands_print(text: str, version: tuple[int, int] | None) -> None:
-    assert _version(text) == version
+    assert version_in(text) == version

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import subprocess
-from collections.abc import Iterator
+import sysconfig
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,6 +16,7 @@ import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.conftest import GOLDEN
 
 from bento_cli.bento import Manifest, Tag
 from bento_cli.build import plan_build
@@ -25,13 +29,15 @@ Files: TypeAlias = dict[str, str]
 
 TAG = Tag("entry", "1")
 
+_RUN_STAGES = ("\nFROM base AS image", "\nFROM base AS installed")
+
 # What ends or changes something in one of the languages on the way.
 _PIECES = st.sampled_from(
     [
         *("\n", "\r\n", "\0", "\x85", "\u2028", "\ud83d", "\x1b", "\x7f", "\ufeff", "\t", " ", "é", "😀"),
         *("\\", "\\\n", '"', "'", "`", "$", "${HOME}", "$(id)", "{{ 7 * 7 }}", "{% raw %}", "#", ";", "&&"),
         *("=", ":", ",", "-", "--", ".", "..", "/", "*", "!", "[", "]", "~", "<", ">", "@", "yes", "null"),
-        *("RUN id", "<<EOF", "a", "B", "0"),
+        *("RUN id", "<<EOF", "# syntax=a", "# escape=`", "a", "B", "0"),
     ]
 )
 hostile = st.lists(_PIECES, min_size=1, max_size=6).map("".join) | st.text(max_size=20)
@@ -86,7 +92,9 @@ def said(text: str, wanted: str) -> dict[str, str]:
 
 def run_stages(text: str) -> str:
     """The part of a Dockerfile that is about what runs, and not about how its parts are made."""
-    return text[text.index("\nFROM base AS image") :]
+    start = min(text.index(stage) for stage in _RUN_STAGES if stage in text)
+    # The one line that expands something.
+    return text[start:].replace('ENV PATH="/opt/venv/bin:$PATH"\n', "")
 
 
 class Builder:
@@ -98,6 +106,7 @@ class Builder:
     def files(self, decorator: str = "@bentoml.service", **fields: Any) -> Files:
         service = f"import bentoml\n\n{decorator}\nclass Entry: ...\n"
         (self._root / "service.py").write_text(service, encoding="utf-8")
+        (self._root / "setup.sh").touch()
         text = yaml.safe_dump({"service": "service:Entry", **fields})
         (self._root / "bentofile.yaml").write_text(text, encoding="utf-8")
         return render_bento(plan_build(self._root), TAG, created="", digest="")
@@ -108,7 +117,7 @@ class Builder:
             return self.files(**fields)
         except BentoError as error:
             refusal = error.message
-        assert field in refusal or re.search(r"^bentofile\.yaml:\d+: ", refusal)
+        assert re.search(rf"{re.escape(field)}|^(bentofile\.yaml|service\.py):\d+: ", refusal)
         return None
 
 
@@ -197,20 +206,178 @@ def read_by_engine(text: str) -> dict[str, Any]:
 
 @pytest.mark.docker
 @settings(max_examples=10, deadline=None, derandomize=True)
-@given(key=hostile, value=hostile, env=hostile.filter(bool))
-def test_an_engine_finds_nothing_wrong_with_a_dockerfile(
-    builder: Builder, tmp_path_factory: pytest.TempPathFactory, key: str, value: str, env: str
+@given(key=hostile, value=hostile, env=hostile.filter(bool), command=hostile)
+@example(key="# syntax=a", value="\\", env="<<EOF", command="<<EOF\nRUN id\nEOF\\")
+def test_an_engine_and_a_linter_find_nothing_wrong_with_files(
+    builder: Builder, tmp_path_factory: pytest.TempPathFactory, key: str, value: str, env: str, command: str
 ) -> None:
-    said = {"labels": {key: value}, "envs": [{"name": "VALUE", "value": env}]}
-    files = builder.files_or_refusal("bentofile", **said)
+    files = builder.files_or_refusal(
+        "bentofile",
+        decorator=f"@bentoml.service(image=bentoml.images.Image().run({command!a}))",
+        labels={key: value},
+        docker={"env": {"VALUE": env}},
+        envs=[{"name": "GIVEN_LATER"}],
+    )
 
     if files is not None:
         folder = tmp_path_factory.mktemp("checked")
-        (folder / "Dockerfile").write_text(dockerfile(files), encoding="utf-8")
-        checked = subprocess.run(
-            ["docker", "build", "--check", str(folder)], capture_output=True, text=True, check=False
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+        assert "Check complete, no warnings found" in output_of(
+            "docker", "build", "--check", *BUILD, cwd=folder
         )
-        assert checked.stdout.startswith("Check complete, no warnings found"), checked.stderr
+        # It takes the quote behind an escaped backslash for an escaped one; the engine does not.
+        if not any(text.endswith("\\") for text in (value, env)):
+            assert "DL1000" not in codes_of_hadolint(folder / BUILD[1])  # what it cannot parse
+        read = output_of("docker", "compose", "config", "--format", "json", cwd=folder, GIVEN_LATER=env)
+        value = json.loads(read)["services"]["entry"]["environment"]["GIVEN_LATER"]
+        assert value.replace("$$", "$") == env  # written so that it can be read again
+
+
+BUILD = ("--file", "services/Entry/Dockerfile", ".")
+
+
+def output_of(*command: str, cwd: Path, **variables: str) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **variables}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def codes_of_hadolint(dockerfile: Path) -> list[str]:
+    hadolint = sysconfig.get_path("scripts") + "/hadolint"
+    found = subprocess.check_output([hadolint, "--no-fail", "--format", "json", str(dockerfile)])
+    return [finding["code"] for finding in json.loads(found)]
+
+
+def test_a_linter_finds_nothing_at_all_in_what_is_written_for_the_example() -> None:
+    dockerfiles = sorted((GOLDEN / "controlnet").rglob("Dockerfile"))
+
+    assert [codes_of_hadolint(dockerfile) for dockerfile in dockerfiles] == [[], []]
+
+
+@pytest.mark.docker
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(text=hostile)
+@example(text='a\\\n# b \'\n<<EOF\n$HOME "${x}" \u2028\\')
+def test_a_shell_is_given_the_command_as_it_was_written(
+    builder: Builder, tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    command = f"printf %s {shlex.quote(text)} > /said"
+    image = f"bentoml.images.Image().run({command!a})"
+    files = builder.files_or_refusal("service.py", decorator=f"@bentoml.service(image={image})")
+
+    if files is not None:
+        [run] = [line for line in dockerfile(files).split("\n") if '"-c"' in line]
+        folder = tmp_path_factory.mktemp("run")
+        lines = ["FROM debian:bookworm-slim", f"RUN {run.strip()}", "FROM scratch", "COPY --from=0 /said /"]
+        (folder / "Dockerfile").write_text("\n".join(lines), encoding="utf-8")
+        output_of("docker", "build", "--output", f"type=local,dest={folder}", ".", cwd=folder)
+        assert (folder / "said").read_bytes().decode() == text
+
+
+@every_field
+@given(
+    method=st.sampled_from(["run", "run_script", "build_include", "system_packages", "python_packages"]),
+    text=hostile,
+)
+@example(method="run", text="a\nRUN id")
+@example(method="python_packages", text="a\n--index-url https://host")
+def test_what_an_image_is_told(builder: Builder, method: str, text: str) -> None:
+    image = f"bentoml.images.Image().{method}({text!a})"
+    files = builder.files_or_refusal("service.py:3: `", decorator=f"@bentoml.service(image={image})")
+
+    if files is not None and method == "run":
+        commands = [
+            rest for name, rest in instructions(dockerfile(files)) if name == "RUN" and '"-c"' in rest
+        ]
+        assert [json.loads(command.strip())[-1] for command in commands] == [text]
+
+
+@every_field
+@given(text=hostile)
+def test_the_base_that_an_image_is_told(builder: Builder, text: str) -> None:
+    image = f"bentoml.images.Image({text!a})"
+    files = builder.files_or_refusal("service.py:3: `", decorator=f"@bentoml.service(image={image})")
+
+    if files is not None:
+        plain = builder.files(decorator="@bentoml.service(image=bentoml.images.Image('python'))")
+        assert names_of_instructions(files) == names_of_instructions(plain)
+
+
+@every_field
+@given(
+    field=st.sampled_from(
+        ["cuda_version", "setup_script", "dockerfile_template", "distro", "python_version"]
+    ),
+    text=hostile,
+    is_of_service=st.booleans(),
+)
+def test_what_is_one_of_a_few_or_a_file_of_the_project(
+    builder: Builder, field: str, text: str, is_of_service: bool
+) -> None:
+    own = {"docker": {field: text}}
+    files = builder.files_or_refusal(
+        f"docker.{field}", **({"services": {"Entry": own}} if is_of_service else own)
+    )
+
+    # What is fine is a version that fits, or another spelling of the one file that there is.
+    assert files is None or re.fullmatch(r"[0-9.]+|(\./)*(setup\.sh|bentofile\.yaml|service\.py)", text)
+
+
+@every_field
+@given(name=hostile, value=hostile)
+def test_variables_of_docker(builder: Builder, name: str, value: str) -> None:
+    files = builder.files_or_refusal("docker.env", docker={"env": {name: value or "x"}})
+
+    assert files is None or said(dockerfile(files), "ENV").items() >= {name: value or "x"}.items()
+
+
+@every_field
+@given(
+    value=st.sampled_from(
+        [
+            "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+            "{{ image.__init__.__globals__ }}",
+            "{{ self.__init__.__globals__.__builtins__ }}",
+            "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+            "{% for x in ().__class__.__base__.__subclasses__() %}{{ x }}{% endfor %}",
+            "{{ bento__path.__class__ }}",
+            "{{ lipsum.__globals__['os'].environ }}",
+            "{% include '/etc/passwd' %}",
+            "{% import '../../../etc/passwd' as x %}",
+            "{{ range(10**9) | list }}",
+            "{{ image.environment.update({'A': 'b'}) }}",
+            "{{ 1 / 0 }}",
+        ]
+    )
+)
+def test_a_template_of_the_project_reaches_nothing_but_its_values(
+    project_template: Callable[[str], Files], value: str
+) -> None:
+    text = f"{{% extends bento_base_template %}}{{% block SETUP_BENTO_USER %}}{value}{{% endblock %}}"
+
+    with pytest.raises(
+        BentoError, match=r"`dockerfile_template` of Entry: |Dockerfile\.j2: nothing is called"
+    ):
+        project_template(text)
+
+
+@pytest.fixture(scope="module")
+def project_template(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Files]:
+    """`project_template("{% extends ... %}")`: the files of a project with that template."""
+    root = tmp_path_factory.mktemp("template")
+    (root / "service.py").write_text("import bentoml\n\n@bentoml.service\nclass Entry: ...\n")
+    said = {"service": "service:Entry", "docker": {"dockerfile_template": "Dockerfile.j2"}}
+    (root / "bentofile.yaml").write_text(json.dumps(said))
+
+    def files(text: str) -> Files:
+        (root / "Dockerfile.j2").write_text(text)
+        return render_bento(plan_build(root), TAG, created="", digest="")
+
+    return files
 
 
 @every_field

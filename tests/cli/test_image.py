@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from bento_cli.bentofile import Bentofile
-from bento_cli.image import ImageSpec, container_address, plan_image, service_variables, tasks_folder
+from bento_cli.declared_image import DeclaredImage
+from bento_cli.image import (
+    ImageSpec,
+    container_address,
+    cuda_problem,
+    plan_image,
+    service_variables,
+    tasks_folder,
+)
 from bentoml import _environment as environment
 from bentoml._config import ServiceConfig, load_config
 from bentoml._graph import ServiceNode
@@ -17,6 +25,7 @@ from bentoml._graph import ServiceNode
 PlanImage = Callable[..., ImageSpec]
 
 NODE = ServiceNode(name="Entry", target="service:Entry")
+NOTHING = DeclaredImage()
 
 
 @pytest.fixture
@@ -28,6 +37,7 @@ def image_of() -> PlanImage:
         *,
         requirements: tuple[str, ...] = (),
         bentofile: dict[str, Any] | None = None,
+        declared: DeclaredImage = NOTHING,
         node: ServiceNode = NODE,
         runtime: tuple[str, ...] = (),
     ) -> ImageSpec:
@@ -35,6 +45,7 @@ def image_of() -> PlanImage:
             replace(node, config=config or {}),
             load_config(node.name, config or {}),
             Bentofile.model_validate({"service": "service:Entry", **(bentofile or {})}),
+            declared,
             requirements=requirements,
             index_options=(),
             runtime=runtime,
@@ -47,7 +58,7 @@ def image_of() -> PlanImage:
 
 
 def test_a_service_without_a_gpu_stands_on_a_slim_python(image_of: PlanImage) -> None:
-    image = image_of(bentofile={"docker": {"python_version": "3.12"}})
+    image = image_of(declared=DeclaredImage(python_version="3.12"))
 
     assert (image.base_image, image.base_has_python) == ("python:3.12-slim-bookworm", True)
     assert image.base_reason == "asks for no GPU"
@@ -74,6 +85,13 @@ def test_a_base_with_cudnn_is_taken_where_no_package_brings_the_libraries(image_
         ("torch==2.8.0+cu128", "12.8.1-base-", "torch 2.8.0 brings the libraries of CUDA 12.8"),
         ("torch==1.13", "12.6.3-base-", "torch 1.13 brings the libraries of CUDA 12.1"),
         ("torch==2.*", "12.8.1-base-", "torch brings the libraries of CUDA 12.8"),
+        ("torch==2.11.0", "13.0.2-base-", "torch 2.11.0 brings the libraries of CUDA 13.0"),
+        ("torch==2.15.0", "13.2.1-base-", "torch 2.15.0 brings the libraries of CUDA 13.2"),
+        ("vllm==0.11.2", "12.8.1-base-", "vllm 0.11.2 brings the libraries of CUDA 12.8"),
+        ("jax[cuda13]==0.8.0", "13.0.2-base-", "jax 0.8.0 brings the libraries of CUDA 13.0"),
+        ("tensorflow[and-cuda]==2.20", "12.6.3-base-", "tensorflow 2.20 brings the libraries of CUDA 12.5"),
+        ("tensorflow==2.20", "12.6.3-cudnn-runtime-", "tensorflow 2.20 is built for CUDA 12.5"),
+        ("torch", "12.8.1-base-", "torch brings the libraries of CUDA 12.8"),
         ("onnxruntime-gpu==1.20.1", "12.6.3-cudnn-runtime-", "onnxruntime-gpu 1.20.1 is built for CUDA 12.6"),
     ],
 )
@@ -96,22 +114,85 @@ def test_gpus_of_workers_count_as_well(image_of: PlanImage) -> None:
     assert image_of({"workers": [{"gpu": 1}, {"gpu": 1}]}).gpus == 2
 
 
-def test_the_base_image_of_the_bentofile_wins(image_of: PlanImage) -> None:
-    image = image_of({"resources": {"gpu": 1}}, bentofile={"docker": {"base_image": "mine/python:1"}})
+def test_the_base_image_of_the_project_wins(image_of: PlanImage) -> None:
+    declared = DeclaredImage(base_image="mine/python:1", base_source="docker.base_image of bentofile.yaml")
 
-    assert (image.base_image, image.base_has_python) == ("mine/python:1", True)
+    image = image_of({"resources": {"gpu": 1}}, declared=declared)
+
+    assert (image.base_image, image.python_image, image.base_has_python) == (*["mine/python:1"] * 2, True)
     assert image.base_reason == "docker.base_image of bentofile.yaml"
 
 
-def test_system_packages_come_from_what_is_known_and_from_the_bentofile(image_of: PlanImage) -> None:
-    image = image_of(
-        requirements=("OpenCV_Python>=4",), bentofile={"docker": {"system_packages": ["git", "libgl1"]}}
+@pytest.mark.parametrize(
+    ("base_image", "python"),
+    [
+        ("nvidia/cuda:12.6.3-runtime-ubuntu24.04", "python:3.12-slim-bookworm"),
+        ("registry.example/mirror/nvidia/cuda:12.4.1-devel-ubuntu22.04", "python:3.12-slim-bullseye"),
+        ("debian:bookworm-slim", "python:3.12-slim-bookworm"),
+    ],
+)
+def test_a_base_that_is_known_to_hold_no_python_gets_one_that_its_libraries_run(
+    image_of: PlanImage, base_image: str, python: str
+) -> None:
+    image = image_of(declared=DeclaredImage(base_image=base_image, python_version="3.12"))
+
+    assert (image.python_image, image.base_has_python) == (python, False)
+
+
+@pytest.mark.parametrize("base_image", ["python:3.10-slim", "registry.example:5000/team/python:3.10.4"])
+def test_a_base_that_names_its_python_says_which_version_it_is(image_of: PlanImage, base_image: str) -> None:
+    assert image_of(declared=DeclaredImage(base_image=base_image)).python_version == "3.10"
+
+
+@pytest.mark.parametrize(
+    ("asked", "requirements", "base_image"),
+    [
+        ("12.4", ("torch",), "nvidia/cuda:12.4.1-base-ubuntu22.04"),
+        ("12.6.3", ("torch",), "nvidia/cuda:12.6.3-base-ubuntu24.04"),
+        ("11.8", ("numpy",), "nvidia/cuda:11.8.0-cudnn8-runtime-ubuntu22.04"),
+        ("12.8", ("onnxruntime-gpu",), "nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04"),
+    ],
+)
+def test_the_cuda_that_is_asked_for_is_taken(
+    image_of: PlanImage, asked: str, requirements: tuple[str, ...], base_image: str
+) -> None:
+    declared = DeclaredImage(cuda_version=asked)
+
+    image = image_of({"resources": {"gpu": 1}}, requirements=requirements, declared=declared)
+
+    assert image.base_image == base_image
+    assert image.base_reason == f"asks for a GPU; `docker.cuda_version` is {asked}"
+
+
+def test_a_major_version_of_cuda_is_its_newest_one(image_of: PlanImage) -> None:
+    one, other = (
+        image_of({"resources": {"gpu": 1}}, declared=DeclaredImage(cuda_version=version)).base_image
+        for version in ("11", "11.8")
     )
 
-    declared = "docker.system_packages of bentofile.yaml"
+    assert one == other
+
+
+def test_a_service_without_a_gpu_stands_on_no_cuda(image_of: PlanImage) -> None:
+    assert image_of(declared=DeclaredImage(cuda_version="12.8")).base_image.startswith("python:")
+
+
+def test_a_cuda_that_has_no_images_comes_with_those_that_have() -> None:
+    message = cuda_problem("12.7")
+
+    assert message is not None
+    assert message.startswith("no images for CUDA '12.7'; there are 11.8, 12.1, 12.4")
+
+
+def test_system_packages_come_from_what_is_known_and_from_the_project(image_of: PlanImage) -> None:
+    said = "docker.system_packages of bentofile.yaml"
+    declared = DeclaredImage(system_packages={"git": said, "libgl1": said})
+
+    image = image_of(requirements=("OpenCV_Python>=4",), declared=declared)
+
     assert image.system_packages == {
-        "git": declared,
-        "libgl1": declared,
+        "git": said,
+        "libgl1": said,
         "libglib2.0-0": "opencv-python",
         "libxcb1": "opencv-python",
     }

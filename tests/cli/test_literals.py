@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 
 import pytest
 from tests.cli.conftest import WriteProject
@@ -110,6 +111,136 @@ def test_is_computed(project: WriteProject, expression: str) -> None:
         value_of(project, expression)
 
 
+ARGUMENTS = """
+    import bentoml
+    import typing
+    from models import Model
+
+    given = bentoml.use_arguments()
+    args = bentoml.use_arguments(Model)
+    changed = bentoml.use_arguments()
+    changed.size = 2
+    """
+MODELS = """
+    import bentoml, pydantic
+    from typing import Annotated, Literal, Optional
+
+    STEPS = 20
+
+    class Model(pydantic.BaseModel):
+        \"\"\"Fields and properties.\"\"\"
+
+        size: int = 1
+        name: str
+        scale: float = 0.5
+        steps: Optional[int] = STEPS
+        token: str | None = None
+        seed: int = pydantic.Field(alias="size")
+        other: Annotated[int, pydantic.Field(alias="size")] = 1
+        kind: Literal["a", "b"] = "a"
+        mode: Literal["c"] | int = 0
+        tags: list[str] = ["x"]
+
+        @property
+        def twice(self) -> int:
+            return 2 * self.size
+
+        @pydantic.model_serializer
+        def serialize(self):
+            return {}
+    """
+CHANGED_MODEL = """
+    import bentoml, pydantic
+
+    class Model(pydantic.BaseModel):
+        size: int = 1
+        {}
+
+    args = bentoml.use_arguments(Model)
+    """
+
+
+def argument_of(write: WriteProject, expression: str, arguments: Mapping[str, object]) -> object:
+    root = write({"service.py": ARGUMENTS + "import models", "models.py": MODELS})
+    project = Project(root, arguments)
+    module = project.module("service")
+    assert module is not None
+    return literal(project, module, ast.parse(expression, mode="eval").body)
+
+
+@pytest.mark.parametrize(
+    ("expression", "arguments", "expected"),
+    [
+        ("given.size", {"size": [1]}, [1]),
+        ("given.options['size']", {"options": {"size": 2}}, 2),
+        ("f'{args.name}-{args.size}'", {"name": "small"}, "small-1"),
+        ("args.size", {"size": 4}, 4),
+        ("args.scale", {}, 0.5),
+        ("args.scale", {"scale": 2}, 2.0),
+        ("args.steps", {}, 20),
+        ("args.steps", {"steps": None}, None),
+        ("args.token", {"token": "x"}, "x"),
+        ("args.kind", {"kind": "b"}, "b"),
+        ("args.mode", {"mode": "c"}, "c"),
+        ("args.tags", {}, ["x"]),
+    ],
+)
+def test_an_argument_is_known(
+    project: WriteProject, expression: str, arguments: Mapping[str, object], expected: object
+) -> None:
+    value = argument_of(project, expression, arguments)
+
+    assert (type(value), value) == (type(expected), expected)
+
+
+@pytest.mark.parametrize(
+    ("expression", "arguments"),
+    [
+        ("given.size", {}),
+        ("given", {"given": 1}),
+        ("args.name", {}),
+        # Pydantic may make something else of these, or refuse them.
+        ("args.size", {"size": "4"}),
+        ("args.size", {"size": True}),
+        ("args.seed", {"seed": 1}),
+        ("args.tags", {"tags": []}),
+        ("args.other", {"size": 2}),
+        ("args.kind", {"kind": "c"}),
+        ("args.twice", {}),
+        ("args.missing", {"missing": 1}),
+        ("changed.size", {"size": 1}),
+    ],
+)
+def test_an_argument_is_computed(
+    project: WriteProject, expression: str, arguments: Mapping[str, object]
+) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # each has words of its own, which nobody reads
+        argument_of(project, expression, arguments)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "@pydantic.field_validator('size')\n        def twice(cls, value): return 2 * value",
+        "def model_post_init(self, context): self.size = 2",
+        "def __init__(self, **given): super().__init__(size=2)",
+        "model_config = pydantic.ConfigDict(alias_generator=str.upper)",
+        "model_config: dict = {'alias_generator': str.upper}",
+        "model_config = {'alias_generator': str.upper}",
+        "size = 2",
+        "size: int = 2",
+        "if True:\n            size: int = 2",
+    ],
+)
+def test_a_model_that_may_change_its_arguments_is_computed(project: WriteProject, statement: str) -> None:
+    found = Project(project({"service.py": CHANGED_MODEL.format(statement)}))
+    module = found.module("service")
+    assert module is not None
+
+    with pytest.raises(ValueError):  # noqa: PT011  # each has words of its own, which nobody reads
+        literal(found, module, ast.parse("args.size", mode="eval").body)
+
+
 IMAGES = """
     import bentoml
     from bentoml.images import Image
@@ -154,7 +285,7 @@ def test_an_image_is_known(project: WriteProject, expression: str, expected: Ima
     [
         *("images.changed", "images.twice", "images.asked", "images.missing", "bentoml.images.Other()"),
         *("bentoml.images.Image(os.environ['A'])", "bentoml.images.Image().run(os.environ['A'])"),
-        *("bentoml.images.Image(**images.told)", "bentoml.images.Image().python_packages(*[])"),
+        "bentoml.images.Image(**images.told)",
         *("bentoml.images.Image().run(command='a')", "None", "bentoml.images.Image"),
     ],
 )

@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import http.server
 import threading
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
-from tests.cli.conftest import WriteProject
+from tests.cli.conftest import RUNTIME, AddWheel, WriteProject
+from typer.testing import CliRunner
 
 from bento_cli.build import plan_build
+from bento_cli.building import built
+from bento_cli.commands.build import app
+from bento_cli.console import Console
 from bento_cli.errors import BentoError, InputError
 from bento_cli.lock import (
+    Lock,
     Package,
     Question,
     Resolver,
     UnresolvableError,
     Wanted,
+    checked_platform,
     lock_services,
     read_packages,
 )
+from bento_cli.lock.announced import Announced
 from bento_cli.lock.kept import KeptLocks
 from bento_cli.lock.torch import torch_backend
 from bento_cli.lock.uv import Uv, compile_arguments, in_words
 from bento_cli.locking import lock_build
-from bento_cli.requirements import runtime_requirements
 from bento_cli.store import Store
 from bento_cli.writing import write_bento
 
-AddWheel = Callable[..., str]
 Ask = Callable[..., list[str]]
 
 PROJECT = Question(requirements=("numpy", "torch"), python_version="3.11", platform="linux/amd64")
@@ -146,37 +148,25 @@ def test_a_lock_is_read_as_it_was_written() -> None:
     assert {p.name: p.version for p in packages} == {"numpy": "2.1", "mine": "https://host/mine.whl"}
 
 
-@pytest.fixture
-def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of wheels, of which uv knows alone: nothing of this machine's settings."""
-    for name in ("UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_INDEX", "UV_INDEX_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("UV_NO_CONFIG", "1")
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    folder = tmp_path / "wheels"
-    folder.mkdir()
-    return folder
+@pytest.mark.parametrize(
+    "comment",
+    ["    # via mid, -r requirements.in\n", "    # via mid[all]\n", ""],
+)
+def test_who_requires_a_package_is_no_part_of_it(comment: str) -> None:
+    [package] = read_packages(f"leaf==1.0 \\\n    --hash=sha256:aa\n{comment}")
+
+    assert package.hashes == ("sha256:aa",)
+    assert package.required_by == (("mid",) if comment else ())
 
 
-@pytest.fixture
-def add_wheel(wheels: Path) -> AddWheel:
-    """`add_wheel("numpy", "2.1", "six")`: there is such a wheel from then on, which needs six; its hash."""
+def test_a_package_is_there_for_the_nearest_one_that_is_listed() -> None:
+    text = (
+        "leaf==1 # via mid\nmid==1 # via far, near\nnear==1 # via far[all]\nfar==1 # via -r requirements.in\n"
+    )
+    lock = Lock(packages=read_packages(text), python_version="3.11", platform="linux/amd64")
 
-    def write(name: str, version: str, *requires: str) -> str:
-        path = wheels / f"{name}-{version}-py3-none-any.whl"
-        info = f"{name}-{version}.dist-info"
-        needs = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
-        with zipfile.ZipFile(path, "w") as archive:
-            metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}"
-            archive.writestr(f"{info}/METADATA", metadata)
-            archive.writestr(
-                f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-            )
-            archive.writestr(f"{info}/RECORD", "")
-        return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-
-    return write
+    assert lock.brought_by(["far"]) == {"leaf": "far", "mid": "far", "near": "far", "far": None}
+    assert lock.brought_by(["far", "near"])["mid"] in ("far", "near")
 
 
 @pytest.fixture
@@ -289,6 +279,29 @@ class PrivateIndex(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+def test_the_index_of_a_project_is_asked_before_that_of_whoever_builds(
+    wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:2/simple")
+    question = replace(PROJECT, index_options=("--index-url http://127.0.0.1:1/simple",))
+
+    with pytest.raises(BentoError, match=r"127\.0\.0\.1:1/simple/"):
+        Uv().resolve(question)
+
+
+def test_wheels_that_pip_is_set_up_with_are_found(
+    wheels: Path, add_wheel: AddWheel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = add_wheel("array", "1.0")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+
+    text = Uv().resolve(replace(PROJECT, requirements=("array",)))
+
+    assert read_packages(text) == (Package("array==1.0", (digest,)),)
+    assert str(wheels) not in text
+
+
 @pytest.fixture
 def private_index(wheels: Path) -> Iterator[str]:
     """Its address, as a project writes it."""
@@ -310,7 +323,7 @@ def test_a_private_index_is_asked_with_the_password_of_whoever_builds(
         replace(PROJECT, requirements=("array",), index_options=(f"--index-url {private_index}",))
     )
 
-    assert text == f"array==1.0 \\\n    --hash={digest}\n"
+    assert read_packages(text) == (Package("array==1.0", (digest,)),)
 
 
 def test_a_url_with_a_password_stays_as_it_was_written(
@@ -322,7 +335,7 @@ def test_a_url_with_a_password_stays_as_it_was_written(
 
     text = Uv().resolve(replace(PROJECT, requirements=(line,)))
 
-    assert text == f"{line} \\\n    --hash={digest}\n"
+    assert read_packages(text) == (Package(line, (digest,)),)
 
 
 def test_an_error_does_not_show_the_password(private_index: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,8 +372,18 @@ UV_LOCK = """
     source = { virtual = "." }
     dependencies = [{ name = "array" }]
 
+    [package.optional-dependencies]
+    more = [{ name = "more" }]
+
     [package.metadata]
-    requires-dist = [{ name = "array" }]
+    requires-dist = [{ name = "array" }, { name = "more", marker = "extra == 'more'" }]
+    provides-extras = ["more"]
+
+    [[package]]
+    name = "more"
+    version = "2.0"
+    source = { registry = "https://host/simple" }
+    wheels = [{ url = "https://host/more-2.0-py3-none-any.whl", hash = "sha256:{digest}" }]
     """
 PYPROJECT = """
     [project]
@@ -368,6 +391,7 @@ PYPROJECT = """
     version = "0"
     requires-python = ">=3.10"
     dependencies = ["array"]
+    optional-dependencies = {more = ["more"]}
     """
 
 
@@ -379,7 +403,23 @@ def test_the_versions_of_a_uv_lock_are_read_without_an_index(wheels: Path, tmp_p
 
     packages = read_packages(Uv().exported(project))
 
-    assert packages == (Package("array==1.0", (f"sha256:{'0' * 64}",)),)
+    hashes = (f"sha256:{'0' * 64}",)
+    assert packages == (Package("array==1.0", hashes), Package("more==2.0", hashes))
+
+
+def test_a_uv_lock_whose_extras_exclude_each_other_gives_what_it_has_without_them(
+    wheels: Path, tmp_path: Path
+) -> None:
+    excluded = "[tool.uv]\n    conflicts = [[{extra = 'more'}, {extra = 'other'}]]\n"
+    project = PYPROJECT.replace("more = ", "other = [], more = ") + f"\n    {excluded}"
+    lock = UV_LOCK.replace("{digest}", "0" * 64).replace('["more"]', '["more", "other"]')
+    conflicts = "conflicts = [[{ package = 'shop', extra = 'more' }, { package = 'shop', extra = 'other' }]]"
+    (tmp_path / "uv.lock").write_text(
+        lock.replace("\n    [[package]]", f"\n    {conflicts}\n    [[package]]", 1)
+    )
+    (tmp_path / "pyproject.toml").write_text(project)
+
+    assert [package.name for package in read_packages(Uv().exported(tmp_path))] == ["array"]
 
 
 def test_a_uv_lock_that_cannot_be_read_is_shown_where_it_is(wheels: Path, tmp_path: Path) -> None:
@@ -451,6 +491,15 @@ def test_another_question_is_asked(tmp_path: Path, question: Question) -> None:
     assert kept.resolve(question) == "numpy==1.9\n"
 
 
+def test_a_person_is_told_once_that_somebody_is_asked(tmp_path: Path) -> None:
+    said: list[str] = []
+    resolver = Announced(Answers("numpy==2.1\n", "numpy==1.9\n"), lambda: said.append("asking"))
+    for question in (PROJECT, PROJECT, replace(PROJECT, python_version="3.12")):
+        KeptLocks(tmp_path, resolver).resolve(question)
+
+    assert said == ["asking"]
+
+
 def test_a_question_is_asked_again_for_newer_versions(tmp_path: Path) -> None:
     KeptLocks(tmp_path, Answers("numpy==2.1\n")).resolve(PROJECT)
 
@@ -477,7 +526,6 @@ def test_an_answer_is_kept_for_the_settings_that_decide_it(
     [
         ("auto", False, {}, "cpu"),
         ("auto", True, {}, "cu128"),
-        ("auto", True, {"UV_DEFAULT_INDEX": "https://host/simple"}, None),
         ("auto", True, {"UV_TORCH_BACKEND": "cu126"}, "cu126"),
         ("none", True, {"UV_TORCH_BACKEND": "cu126"}, None),
         ("cu118", True, {"UV_TORCH_BACKEND": "cu126"}, "cu118"),
@@ -491,7 +539,7 @@ def test_builds_of_torch_are_those_that_a_service_can_use(
     backend = torch_backend(
         setting,
         has_gpu=gpu,
-        base_image="nvidia/cuda:12.8.1-base-ubuntu24.04",
+        cuda="12.8",
         has_own_index=False,
         environment=environment,
     )
@@ -500,7 +548,7 @@ def test_builds_of_torch_are_those_that_a_service_can_use(
 
 
 def test_a_project_with_an_index_of_its_own_has_its_builds_of_torch_there() -> None:
-    backend = torch_backend("auto", has_gpu=False, base_image="debian", has_own_index=True, environment={})
+    backend = torch_backend("auto", has_gpu=False, cuda=None, has_own_index=True, environment={})
 
     assert backend is None
 
@@ -525,14 +573,6 @@ SERVICES = """
     """
 BENTOFILE = "service: service:Entry\npython:\n  packages: [array-tools]\n"
 FILES = {"service.py": SERVICES, "bentofile.yaml": BENTOFILE}
-RUNTIME = sorted(Requirement(line).name for line in runtime_requirements())
-
-
-@pytest.fixture
-def runtime_wheels(add_wheel: AddWheel) -> None:
-    """What the runtime needs is there, in versions that nobody else has."""
-    for name in RUNTIME:
-        add_wheel(name.replace("-", "_"), "99.0")
 
 
 def locked(root: Path, resolver: Resolver) -> dict[str, list[str]]:
@@ -572,6 +612,35 @@ def test_a_bento_whose_locks_are_kept_is_built_without_an_index(
     assert (
         locked(root, KeptLocks(tmp_path, Answers())) == first == {"Leaf": ["array-tools==2.1"], "Entry": []}
     )
+
+
+def test_what_is_built_on_the_way_to_images_has_locks(
+    project: WriteProject,
+    no_index: None,
+    add_wheel: AddWheel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
+    add_wheel("array_tools", "2.1")
+
+    bento = built(str(project(FILES)), Console(quiet=True))
+
+    assert all(service.lock for service in bento.manifest.services)
+
+
+def test_locks_are_for_the_platform_that_is_asked_for(project: WriteProject) -> None:
+    resolver = Answers("", "")
+
+    plan = lock_build(plan_build(project(FILES)), resolver, platform="linux/arm64")
+
+    assert {question.platform for question in resolver.asked} == {"linux/arm64"}
+    assert plan.locks["Leaf"].platform == "linux/arm64"
+
+
+def test_a_platform_without_locks_is_refused() -> None:
+    with pytest.raises(BentoError, match="'windows/amd64' is no platform of images; platforms: linux/amd64"):
+        checked_platform("windows/amd64")
 
 
 def test_a_project_may_have_no_locks(project: WriteProject, tmp_path: Path) -> None:
@@ -667,6 +736,56 @@ def test_constraints_of_a_requirements_file_hold_for_every_service(project: Writ
     assert all("more<2" in question.constraints for question in resolver.asked)
 
 
+def test_an_image_holds_the_libraries_of_what_a_requirement_brings(project: WriteProject) -> None:
+    text = "array-tools==2.1\nopencv-python==5.0 # via array-tools\nsoundfile==1.0 # via array-tools\n"
+    bentofile = f"{BENTOFILE}docker: {{system_packages: [libgl1]}}\n"
+
+    plan = lock_build(plan_build(project({**FILES, "bentofile.yaml": bentofile})), Answers(text, ""))
+
+    assert plan.images["Leaf"].system_packages == {
+        "libgl1": "docker.system_packages of bentofile.yaml",
+        "libglib2.0-0": "opencv-python, brought by array-tools",
+        "libsndfile1": "soundfile, brought by array-tools",
+        "libxcb1": "opencv-python, brought by array-tools",
+    }
+    assert plan.images["Entry"].system_packages.keys() == {"libgl1"}
+
+
+def test_a_wheel_of_the_project_is_locked_with_what_it_needs(
+    project: WriteProject, wheels: Path, add_wheel: AddWheel, no_index: None, tmp_path: Path
+) -> None:
+    digest, more = add_wheel("array_tools", "2.1", "more"), add_wheel("more", "1.0")
+    name = "array_tools-2.1-py3-none-any.whl"
+    bentofile = f"service: service:Entry\npython: {{wheels: [libs/{name}]}}\n"
+    root = project({**FILES, "bentofile.yaml": bentofile, "libs/more-9.0-py3-none-any.whl": "of nobody"})
+    (wheels / name).replace(root / "libs" / name)
+
+    bento, _ = write_bento(lock_build(plan_build(root), Uv()), Store(tmp_path / "home"))
+
+    text = (bento.path / "services/Leaf/requirements.txt").read_text(encoding="utf-8")
+    assert text.startswith("--find-links /build/wheels\n")
+    assert f"\narray-tools==2.1 \\\n    --hash={digest}\n" in text
+    assert f"\nmore==1.0 \\\n    --hash={more}\n" in text
+    dockerfile = (bento.path / "services/Leaf/Dockerfile").read_text(encoding="utf-8")
+    assert f'COPY ["src/libs/{name}","/build/wheels/"]' in dockerfile.replace(", ", ",")
+
+
+def test_a_wheel_with_other_content_is_another_question(
+    project: WriteProject, wheels: Path, add_wheel: AddWheel, no_index: None, tmp_path: Path
+) -> None:
+    name = "array_tools-2.1-py3-none-any.whl"
+    root = project({**FILES, "bentofile.yaml": f"service: service:Entry\npython: {{wheels: [{name}]}}\n"})
+    digests = []
+    for version in ("1.0", "2.0"):
+        add_wheel("more", version)
+        digests.append(add_wheel("array_tools", "2.1", f"more=={version}"))
+        (wheels / name).replace(root / name)
+        plan = lock_build(plan_build(root), KeptLocks(tmp_path / "locks", Uv()))
+
+    [package] = [package for package in plan.locks["Leaf"].packages if package.name == "array-tools"]
+    assert package.hashes == (digests[-1],)
+
+
 def test_an_image_is_made_of_the_builds_of_torch_that_its_lock_holds(
     project: WriteProject, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -682,6 +801,62 @@ def test_an_image_is_made_of_the_builds_of_torch_that_its_lock_holds(
     assert backends == {"Leaf": "cpu", "Entry": None}
     dockerfile = (bento.path / "services/Leaf/Dockerfile").read_text(encoding="utf-8")
     assert 'ENV UV_TORCH_BACKEND="cpu"\n' in dockerfile
+
+
+@pytest.mark.parametrize(
+    ("said", "gpu", "cpu"),
+    [
+        ("packages: [torch]", "cu128", "cpu"),
+        ("packages: [torch==2.5.1]", "cu124", "cpu"),
+        ("packages: ['torch>=2.1,<2.7']", "cu124", "cpu"),
+        ("packages: ['torch>=2.11']", "cu130", "cpu"),
+        ("packages: [torch==2.15.0]", "cu132", "cpu"),
+        ("packages: [torch], torch_backend: cu126", "cu126", "cpu"),
+        ("packages: [torch], torch_backend: none", None, None),
+        ("packages: [torch], index_url: 'https://host/simple'", None, None),
+    ],
+)
+def test_whose_builds_of_torch_services_hold_is_shown_and_in_the_bento(
+    said: str,
+    gpu: str | None,
+    cpu: str | None,
+    project: WriteProject,
+    wheels: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
+    service = SERVICES.replace("@bentoml.service", "@bentoml.service(resources={'gpu': 1})", 1)
+    service = service.replace(
+        "import bentoml\n", "import bentoml, torch\n    CUDA = torch.cuda.is_available()\n"
+    )
+    root = project({"service.py": service, "bentofile.yaml": f"service: service:Entry\npython: {{{said}}}\n"})
+    lock_build(plan_build(root), kept_below(tmp_path, Answers("torch==2.9\n", "torch==2.9\n")))
+
+    result = CliRunner().invoke(app, ["."])
+
+    for backend in (gpu, cpu):
+        assert f"torch {f'for {backend}' if backend else 'as the package index has it'}" in result.stderr
+    manifest = Store().get("entry").manifest
+    assert {s.name: s.lock and s.lock.torch_backend for s in manifest.services} == {"Leaf": gpu, "Entry": cpu}
+
+
+@pytest.mark.parametrize(("version", "is_newer"), [("2.15.0", True), ("2.15.0+cpu", False), ("2.8.0", False)])
+def test_a_torch_of_an_index_that_needs_a_newer_driver_is_noted(
+    version: str, is_newer: bool, project: WriteProject, wheels: Path
+) -> None:
+    service = SERVICES.replace("@bentoml.service", "@bentoml.service(resources={'gpu': 1})", 1)
+    bentofile = "service: service:Entry\npython: {packages: [array-tools], torch_backend: none}\n"
+    plan = plan_build(project({"service.py": service, "bentofile.yaml": bentofile}))
+    image = replace(plan.images["Leaf"], base_image="nvidia/cuda:12.8.1-base-ubuntu24.04")
+    plan = replace(plan, images={**plan.images, "Leaf": image})
+
+    notes = lock_build(plan, Answers(f"array-tools==2.1\ntorch=={version}\n", "")).notes
+
+    noted = [
+        note for note in notes if note.startswith(f"torch {version} in Leaf is built for CUDA 13.2, newer")
+    ]
+    assert bool(noted) == is_newer
 
 
 def test_nothing_of_a_bento_holds_a_password(
@@ -704,5 +879,5 @@ def test_nothing_of_a_bento_holds_a_password(
     assert any(b"me:${INDEX_PASSWORD}@" in text for text in texts)
 
 
-def kept_below(folder: Path) -> Resolver:
-    return KeptLocks(folder / "home" / "locks", Uv())
+def kept_below(folder: Path, resolver: Resolver | None = None) -> Resolver:
+    return KeptLocks(folder / "home" / "locks", resolver or Uv())

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from tests.cli.conftest import Files, WriteProject, load_bentofile
 
 from bento_cli.errors import InputError
@@ -21,6 +24,7 @@ from bento_cli.requirements import (
     service_overrides,
 )
 from bento_cli.slicing import Slice
+from bentoml._requirements import RUNTIME_REQUIREMENTS
 
 ListedBy = Callable[[Files], Listed]
 
@@ -58,6 +62,10 @@ def test_a_requirement_goes_with_the_services_that_reach_its_module() -> None:
         ("opencv-python", "cv2"),
         ("pillow", "PIL"),
         ("scikit-learn", "sklearn"),
+        ("pipecat-ai", "pipecat"),
+        ("azure-ai-ml", "azure"),
+        ("llama-index-llms-ollama", "llama_index"),
+        ("opentelemetry-sdk", "opentelemetry"),
         ("pyyaml", "yaml"),
         ("python-docx", "docx"),
         ("faiss-gpu", "faiss"),
@@ -95,6 +103,15 @@ def test_a_plug_in_of_a_plug_in_goes_with_both() -> None:
         "Gpu": ("diffusers", "sentencepiece", "transformers"),
         "Cpu": ("opencv-python",),
     }
+
+
+def test_a_plug_in_that_one_service_imports_goes_with_another_ones_host_too() -> None:
+    trainer = slice_of("Trainer", "accelerate", "torch", absent=("diffusers",))
+    artist = slice_of("Artist", "diffusers", absent=("accelerate", "torch"))
+
+    found = assign(lines("torch", "diffusers", "accelerate"), [trainer, artist], {})
+
+    assert held(found) == {"Trainer": ("accelerate", "torch"), "Artist": ("accelerate", "diffusers")}
 
 
 @pytest.mark.parametrize("word", ["vllm", "vllm.entrypoints.api_server"])
@@ -240,6 +257,23 @@ def test_placeholders_stand_for_what_a_service_reaches_and_excludes() -> None:
 def test_the_runtimes_own_requirements_have_their_version_ranges() -> None:
     assert any(line.startswith("pydantic>=") for line in runtime_requirements())
     assert not any(line.startswith(("docker", "jinja2")) for line in runtime_requirements())
+
+
+def test_what_the_runtime_brings_to_every_image_is_what_its_requirements_bring() -> None:
+    seen: set[str] = set()
+    waiting = set(RUNTIME_REQUIREMENTS)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        seen.add(name)
+        required = map(Requirement, metadata.requires(name) or ())
+        waiting |= {one.name for one in required if one.marker is None or one.marker.evaluate()} - seen
+    brought = {
+        m for m, names in metadata.packages_distributions().items() if seen & {*map(canonicalize_name, names)}
+    }
+
+    # Others come with some versions of those alone.
+    others = {"annotated_doc", "exceptiongroup", "opentelemetry", "sniffio"}
+    assert absent_modules(slice_of("A", absent=tuple(brought - others)), []) == frozenset()
 
 
 @pytest.fixture
@@ -477,25 +511,37 @@ def test_a_password_may_be_that_of_whoever_builds(listed_by: ListedBy, line: str
 
 
 def test_lines_that_are_no_requirements_come_with_their_places(listed_by: ListedBy) -> None:
-    text = "numpy\ntorch=2\n./wheels/mine.whl\n"
+    text = "numpy\ntorch=2\nmine wheel\n"
 
     problems = refused(listed_by, {"requirements.txt": text})
 
     assert [problem.partition(" is no requirement")[0] for problem in problems] == [
         "requirements.txt:2: 'torch=2'",
-        "requirements.txt:3: './wheels/mine.whl'",
+        "requirements.txt:3: 'mine wheel'",
     ]
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("-e .", "`-e` is not read here; what is: -c, -r, --extra-index-url, --find-links, --index-url, "),
-        ("--pre", "`--pre` is not read here; "),
+        ("-e .", "'.': the project itself is in every image; list what it requires"),
+        (
+            "--pre",
+            "`--pre` is not read here; a requirement that names a pre-release, such as `numpy>=3.0rc1`,",
+        ),
+        (
+            "--trusted-host host",
+            "`--trusted-host` is not read here; an index is asked with `http://`, or with",
+        ),
+        (
+            "--no-deps",
+            "`--no-deps` is not read here; what is: -c, -r, --extra-index-url, --find-links, --index",
+        ),
+        ("--only-binary torch!", "`--only-binary` is not read here; what is: -c, -r, "),
         ("torch --config-settings=a=b", "`--config-settings` of 'torch' is not read here; `--hash` is"),
         ("torch \\\n  --global-option x", "`--global-option` of 'torch' is not read here; `--hash` is"),
         ("-c missing.txt", "names missing.txt, which is no file"),
-        ("--find-links ./wheels", "`--find-links`: expected a URL, found './wheels': a folder is not in"),
+        ("--find-links ./wheels", "`find_links`: expected a URL or a folder of the project, found 'wheels'"),
         ("-r missing.txt", "names missing.txt, which is no file"),
         ("-r ../secret.txt", "'secret.txt' leads out of the project"),
     ],

@@ -30,7 +30,7 @@ RunScript = Callable[[Files], str]
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, no_index: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
@@ -67,6 +67,30 @@ def test_a_service_object_is_built_where_its_modules_are(run_script: RunScript) 
         """
 
     assert run_script({"service.py": SERVICE + program}) == "entry:1 service:Entry True\n"
+
+
+def test_what_is_built_has_locks_unless_it_is_told_otherwise(project: WriteProject) -> None:
+    root = project({"service.py": SERVICE})
+
+    locked = toolchain.build("service:Entry", build_ctx=root)
+    free = toolchain.build("service:Entry", build_ctx=root, python={"lock_packages": False})
+
+    assert [bool(bento.service("Entry").lock) for bento in (locked, free)] == [True, False]
+
+
+def test_an_index_that_does_not_answer_is_told_of(
+    project: WriteProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = project({"service.py": SERVICE})
+    monkeypatch.delenv("UV_NO_INDEX")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:1/simple")
+
+    with pytest.raises(BentoMLException) as caught:
+        toolchain.build("service:Entry", build_ctx=root)
+
+    first, hint, *_ = str(caught.value).splitlines()
+    assert first.startswith("no lock could be made: ")
+    assert hint.startswith("hint: `bento build --no-lock`, or `lock_packages: false` below `python`")
 
 
 def test_everything_that_cannot_be_built_is_said(project: WriteProject) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from bento_cli.errors import InputError, NotFoundError
-from bento_cli.yaml_file import YamlFile, load_yaml, parse_yaml, validate
+from bento_cli.yaml_file import YamlFile, load_yaml, parse_yaml, validate, without_problems
 
 
 class Port(BaseModel):
@@ -168,3 +168,26 @@ def test_a_value_of_another_kind_is_refused_in_the_words_of_yaml(text: str, expe
 
 def test_all_problems_come_at_once() -> None:
     assert refused("name: 5\nports:\n  - number: many\nother: 1\n").count("server.yaml:") == 3
+
+
+def test_a_problem_points_at_the_key_or_the_item(tmp_path: Path) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text("name: a\nports:\n  - number: x\n", encoding="utf-8")
+
+    with pytest.raises(InputError) as caught:
+        validate(load_yaml(path), Server)
+
+    assert caught.value.message.splitlines()[1:] == ["    - number: x", "      ^"]
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("name: a\nlabels: {b: 1, c: d}", {"name": "a", "labels": {"c": "d"}}),
+        ("name: a\nhosts: {b: {number: 1, protocl: x}}", {"name": "a", "hosts": {"b": {"number": 1}}}),
+        ("name: a\nports: [{number: 1}, {number: x}]", {"name": "a"}),
+        ("name: [a]\nmain: 5\nprots: []", {}),
+    ],
+)
+def test_what_is_right_is_left_of_a_file_with_problems(text: str, rest: object) -> None:
+    assert without_problems(parsed(text), Server).data == rest

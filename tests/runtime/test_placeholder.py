@@ -190,12 +190,6 @@ GUARDS = {
         with contextlib.suppress(ImportError):
             import torch
     """,
-    "importing": """
-        import bentoml
-        torch = None
-        with bentoml.importing():
-            import torch
-    """,
     "in a function": """
         def find():
             try:
@@ -239,6 +233,20 @@ except ValueError:
 
     assert isinstance(sys.modules["service"].torch, Placeholder)
     assert isinstance(sys.modules["service"].other, Placeholder)
+
+
+def test_importing_gives_a_placeholder_for_what_other_services_need(load: Load) -> None:
+    service = """
+import bentoml
+with bentoml.importing():
+    import torch
+    from torch.nn import Module
+class Net(Module):
+    dtype = torch.float16
+"""
+    load({"service.py": service + IRIS}, absent=TORCH)
+
+    assert isinstance(sys.modules["service"].torch, Placeholder)
 
 
 def test_importing_lets_an_import_fail_anywhere() -> None:

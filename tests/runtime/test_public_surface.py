@@ -42,12 +42,16 @@ def test_the_package_offers_these_names() -> None:
         "__version__",
         "api",
         "asgi_app",
+        "bentos",
         "build",
         "codec",
         "depends",
+        "deployment",
         "exceptions",
+        "export_bento",
         "get_current_service",
         "images",
+        "import_bento",
         "importing",
         "metrics",
         "models",
@@ -81,7 +85,7 @@ def test_a_name_that_is_not_there_is_told() -> None:
         _ = bentoml.sklearn
     with pytest.raises(AttributeError, match=r"'monitoring'; in its place: `bentoml\.monitor`"):
         _ = bentoml.monitoring
-    with pytest.raises(AttributeError, match="'save': models are not saved here"):
+    with pytest.raises(AttributeError, match="'save': `create` gives a folder"):
         _ = bentoml.models.save
 
 

@@ -29,7 +29,20 @@ def bento_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run(bento_home: Path) -> Run:
+def package_index() -> dict[str, str]:
+    """Settings that make locks of what containers find: the test bed's index, where that answers."""
+    command = ["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]
+    try:
+        gateway = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        address = f"http://{gateway}:{os.environ.get('TB_INDEX_PORT', '3141')}"
+        httpx.get(f"{address}/-/ready", timeout=5).raise_for_status()
+    except (FileNotFoundError, subprocess.CalledProcessError, httpx.HTTPError):
+        return {}
+    return {"UV_DEFAULT_INDEX": f"{address}/simple"}
+
+
+@pytest.fixture(scope="session")
+def run(bento_home: Path, package_index: dict[str, str]) -> Run:
     """`run("bento", "list", **variables)`: a command's exit code and what it wrote; never waits for ever."""
 
     def run_command(
@@ -41,7 +54,7 @@ def run(bento_home: Path) -> Run:
         return subprocess.run(
             [program, *arguments],
             cwd=cwd,
-            env={**os.environ, "BENTOML_HOME": str(bento_home), **variables},
+            env={**package_index, **os.environ, "BENTOML_HOME": str(bento_home), **variables},
             capture_output=True,
             text=True,
             timeout=600,

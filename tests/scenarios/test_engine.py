@@ -17,6 +17,7 @@ service: service:Alone
 name: broken
 python:
   packages: [no-such-package-as-this-one]
+  lock_packages: false
 """
 
 SERVICE = """
@@ -66,24 +67,9 @@ def test_replicas_of_the_file_run_and_are_balanced_by_name(
 
     assert result.returncode == 0, result.stderr
     running = run("docker", "ps", "-q", "--filter", "label=org.bentoml.deployment=two-doublers")
-    assert len(running.stdout.split()) == 3
+    assert len(running.stdout.split()) == 4  # two, the service that calls them, and the entry
     answer = httpx.post(f"http://127.0.0.1:{free_port}/total", json={"numbers": [4]}, timeout=30)
     assert answer.json() == 8
-
-
-def test_more_than_one_published_entry_is_warned_about(
-    run: Run, tmp_path: Path, free_port: int, compose_down: Callable[[str], None]
-) -> None:
-    compose_down("bento-two-fronts")
-    config = tmp_path / "config.yaml"
-    config.write_text(
-        "name: two-fronts\nservices:\n  Front:\n    scaling: {min_replicas: 2, max_replicas: 2}\n"
-    )
-
-    result = run("bento", "deploy", PAIR, "-f", config, "--port", str(free_port))
-
-    assert result.returncode == 0, result.stderr
-    assert "the published entry runs once" in result.stderr
 
 
 def test_a_failing_step_is_shown_with_its_output(run: Run, project: Callable[[dict[str, str]], Path]) -> None:

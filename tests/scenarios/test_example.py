@@ -109,7 +109,7 @@ def test_the_seeds_deployment_file_deploys(
     assert first.stdout.strip() == f"http://127.0.0.1:{free_port}"
     assert post_drawing(free_port).size == (128, 96)
 
-    # What the file says is in force, and what is not acted on was said.
+    # What the file says is in force.
     container = "bento-deployment-name-sdxl-control-net-service-1"
     environ = dict(line.split("=", 1) for line in run("docker", "exec", container, "env").stdout.splitlines())
     assert environ["GLOBAL_ENV_VAR_NAME"] == environ["ENV_VAR_NAME"] == "env_var_value"
@@ -120,8 +120,7 @@ def test_the_seeds_deployment_file_deploys(
             "config_overrides"
         ]
     )
-    for field in ("instance_type", "scaling.max_replicas", "deployment_strategy", "external_queue"):
-        assert f"{field}`" in first.stderr
+    assert "not acted on" not in first.stderr
 
     again = run(*command, **variables)
     assert "nothing to do" in again.stderr

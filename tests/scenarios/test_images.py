@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import http.server
 import json
 import os
+import re
 import subprocess
+import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -270,34 +275,60 @@ class PrivateIndex(http.server.BaseHTTPRequestHandler):
 
 
 PASSWORD = "xyzzy-plugh-42"
+# As it is written, and as it is sent.
+TRACES = (PASSWORD.encode(), base64.b64encode(f"reader:{PASSWORD}".encode()))
+
+
+def layers_and_configuration(reference: str, folder: Path) -> Iterator[bytes]:
+    """All that an image consists of, unpacked."""
+    path = folder / "image.tar"
+    subprocess.run(["docker", "save", "--output", str(path), reference], check=True)
+    with tarfile.open(path) as saved:
+        for member in saved:
+            held = saved.extractfile(member) if member.isfile() else None
+            content = held.read() if held is not None else b""
+            yield gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+
+
+def write_wheel(folder: Path, name: str) -> Path:
+    """A wheel with one module, which holds a word."""
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}.py", f"WORD = {name.partition('_')[0]!r}\n")
+        metadata = f"{name}-1.0.dist-info"
+        wheel.writestr(f"{metadata}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel.writestr(f"{metadata}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{metadata}/RECORD", "")
+    return path
+
+
+@contextmanager
+def served(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Where containers and this machine reach a server with this handler: `host:port`."""
+    command = ["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]
+    gateway = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    with http.server.ThreadingHTTPServer((gateway, 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"{gateway}:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.fixture
 def private_index(tmp_path: Path) -> Iterator[str]:
     """Where containers and this machine find an index that asks for `PASSWORD`: `host:port`."""
-    path = tmp_path / "wheel.zip"
-    with zipfile.ZipFile(path, "w") as wheel:
-        wheel.writestr("private_words.py", "WORD = 'private'\n")
-        metadata = "private_words-1.0.dist-info"
-        wheel.writestr(f"{metadata}/METADATA", "Metadata-Version: 2.1\nName: private-words\nVersion: 1.0\n")
-        wheel.writestr(f"{metadata}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{metadata}/RECORD", "")
+    path = write_wheel(tmp_path, "private_words")
     handler = type("Index", (PrivateIndex,), {"wheel": path.read_bytes(), "password": PASSWORD})
-    gateway = subprocess.run(
-        ["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    with http.server.ThreadingHTTPServer((gateway, 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"{gateway}:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(handler) as address:
+        yield address
 
 
-def test_a_password_of_an_index_is_in_no_layer_label_or_history(
+@pytest.mark.parametrize("has_lock", [True, False])
+def test_a_password_of_an_index_is_in_no_layer_label_or_history_and_in_no_file(
+    has_lock: bool,
     run: Run,
     project: WriteProject,
     bento_home: Path,
@@ -310,25 +341,31 @@ def test_a_password_of_an_index_is_in_no_layer_label_or_history(
         "service": "service:Alone",
         "python": {
             "packages": ["private-words"],
-            "lock_packages": False,
+            "lock_packages": has_lock,
             "extra_index_url": [f"http://reader:${{INDEX_PASSWORD}}@{private_index}/simple"],
         },
     }
     folder = project({"service.py": f"import private_words\n{SERVICE}", "bentofile.yaml": json.dumps(said)})
     variables = {"INDEX_PASSWORD": PASSWORD}
-    assert run("bento", "build", folder, "--name", "private", **variables).returncode == 0
+    built = run("bento", "build", folder, "--name", "private", **variables)
+    assert built.returncode == 0, built.stderr
 
-    reference = containerized(run, "private:latest", **variables)["Alone"]["image"]
+    made = run("bento", "containerize", "private:latest", "--progress", "plain", **variables)
 
-    saved = tmp_path / "image.tar"
-    subprocess.run(["docker", "save", "--output", str(saved), reference], check=True)
-    assert PASSWORD.encode() not in saved.read_bytes()
-    history = subprocess.run(
-        ["docker", "history", "--no-trunc", reference], capture_output=True, text=True, check=True
-    )
-    assert PASSWORD not in history.stdout + json.dumps(inspected(reference))
-    files = (path for path in bento_home.rglob("*") if path.is_file())
-    assert not [path for path in files if PASSWORD.encode() in path.read_bytes()]
+    assert made.returncode == 0, made.stderr
+    [reference] = re.findall(r"private/alone:\w+", made.stdout)
+    assert in_image(reference, "python", "-c", "import private_words as p; print(p.WORD)") == "private"
+    history = subprocess.run(["docker", "history", "--no-trunc", reference], capture_output=True, check=True)
+    places = {
+        "a layer": b"".join(layers_and_configuration(reference, tmp_path)),
+        "the history": history.stdout,
+        "a label or another setting": json.dumps(inspected(reference)).encode(),
+        "the Bento, a lock or another file of the store": b"".join(
+            path.read_bytes() for path in bento_home.rglob("*") if path.is_file()
+        ),
+        "what was printed": (built.stdout + built.stderr + made.stdout + made.stderr).encode(),
+    }
+    assert [where for where, held in places.items() if any(trace in held for trace in TRACES)] == []
 
 
 def test_a_password_that_is_not_there_is_asked_for_before_anything_is_built(
@@ -348,3 +385,60 @@ def test_a_password_that_is_not_there_is_asked_for_before_anything_is_built(
 
     assert result.returncode == 1
     assert "NOT_SET_HERE, which has no value here" in result.stderr
+
+
+class Repository(http.server.SimpleHTTPRequestHandler):
+    """A folder with a repository of git, for readers."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as its base class calls it
+        pass
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[str]:
+    """The address of a repository whose package is `tracked_words`."""
+    source = tmp_path / "source"
+    source.mkdir()
+    described = "[project]\nname = 'tracked-words'\nversion = '1.0'\n"
+    (source / "pyproject.toml").write_text(f"{described}[tool.setuptools]\npy-modules = ['tracked_words']\n")
+    (source / "tracked_words.py").write_text("WORD = 'tracked'\n")
+    author = ("-c", "user.name=Somebody", "-c", "user.email=somebody@host.example")
+    for arguments in (
+        ("init", "--quiet", "--initial-branch=main"),
+        ("add", "."),
+        (*author, "commit", "--quiet", "--message=One word"),
+        ("clone", "--quiet", "--bare", ".", "../served/words.git"),
+    ):
+        subprocess.run(["git", *arguments], cwd=source, check=True)
+    subprocess.run(["git", "update-server-info"], cwd=tmp_path / "served" / "words.git", check=True)
+    with served(partial(Repository, directory=str(tmp_path / "served"))) as address:
+        yield f"http://{address}/words.git"
+
+
+def test_an_image_holds_what_is_on_no_index(
+    run: Run, project: WriteProject, repository: str, forget_images: Callable[[str], None]
+) -> None:
+    forget_images("unlisted/*")
+    said = {
+        "service": "service:Alone",
+        "python": {
+            "packages": [f"git+{repository}@main#egg=tracked-words"],
+            "wheels": ["libs/bundled_words-1.0-py3-none-any.whl"],
+        },
+    }
+    folder = project(
+        {
+            "service.py": f"import bundled_words, tracked_words\n{SERVICE}",
+            "bentofile.yaml": json.dumps(said),
+            "libs/README": "",
+        }
+    )
+    write_wheel(folder / "libs", "bundled_words")
+    built = run("bento", "build", folder, "--name", "unlisted")
+    assert built.returncode == 0, built.stderr
+
+    reference = containerized(run, "unlisted:latest")["Alone"]["image"]
+
+    program = "import bundled_words, tracked_words; print(bundled_words.WORD, tracked_words.WORD)"
+    assert in_image(reference, "python", "-c", program) == "bundled tracked"
+    assert in_image(reference, "sh", "-c", "command -v git; ls /build 2>/dev/null; true") == ""

@@ -13,6 +13,7 @@ import yaml
 from bento_templates import (
     TemplateValueError,
     comment,
+    docker_command,
     docker_list,
     docker_value,
     docker_word,
@@ -38,7 +39,11 @@ def test_a_value_that_is_given_is_not_read_as_a_template() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [f"docker/{name}.j2" for name in ("packages", "runtime", "base", "system", "final", "Dockerfile")]
+    "name",
+    [
+        f"docker/{name}.j2"
+        for name in ("packages", "runtime", "system", "user", "environment", "sources", "Dockerfile")
+    ],
 )
 def test_a_part_of_a_dockerfile_needs_an_image(name: str) -> None:
     with pytest.raises(jinja2.UndefinedError):
@@ -75,6 +80,18 @@ def test_a_line_break_is_refused(filter_: Callable[[str], str], line_break: str)
 def test_a_line_break_in_a_list_is_refused() -> None:
     with pytest.raises(TemplateValueError):
         docker_list(["a", "b\nRUN x"])
+
+
+@pytest.mark.parametrize("line_break", BREAKS)
+def test_a_command_is_one_line_of_json_whatever_breaks_its_own(line_break: str) -> None:
+    if line_break == "\0":
+        with pytest.raises(TemplateValueError, match="found a NUL"):
+            docker_command(["a\0b"])
+        return
+    text = docker_command(["/bin/sh", "-c", f"a{line_break}b\\"])
+
+    assert len(text.splitlines()) == 1
+    assert json.loads(text) == ["/bin/sh", "-c", f"a{line_break}b\\"]
 
 
 def test_half_a_character_is_refused() -> None:

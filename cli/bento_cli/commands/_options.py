@@ -8,14 +8,9 @@ from typing import Annotated
 
 import typer
 
-from bento_cli.arguments import Arguments, argument_value, as_arguments, load_arguments
-from bento_cli.bento import Bento
-from bento_cli.build import plan_build
+from bento_cli.arguments import argument_value, as_arguments, load_arguments
 from bento_cli.console import Console
-from bento_cli.errors import BentoError, NotFoundError
-from bento_cli.project import find_project
-from bento_cli.store import Store
-from bento_cli.writing import write_bento
+from bento_cli.errors import BentoError
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results, warnings and errors.")]
 
@@ -44,38 +39,6 @@ def given_arguments(pairs: Sequence[str] | None, files: Sequence[Path] | None) -
     """
     said = {name: argument_value(text) for name, text in map(key_value, pairs or ())}
     return {**load_arguments(files or ()), **as_arguments(said)}
-
-
-def built(
-    text: str, console: Console, *, arguments: Arguments | None = None, leave_out: Sequence[Path] = ()
-) -> Bento:
-    """The Bento that an argument names, a project built first.
-
-    Args:
-        arguments: what a project is built with, over what its bentofile says.
-        leave_out: files of the project that are not part of it.
-
-    Raises:
-        BentoError: there is neither a project nor a Bento, or it cannot be built.
-    """
-    named = find_project(text)
-    if named is None:
-        if arguments:
-            raise BentoError(
-                f"{text} is built already, with arguments of its own",
-                hint="`--arg` and `--arg-file` go with a project's folder",
-            )
-        try:
-            return Store().get(text)
-        except NotFoundError as error:
-            if error.hint is None:
-                raise NotFoundError(error.message, hint="name a project's folder or a Bento's tag") from None
-            raise
-    plan = plan_build(named.root, file=named.file, arguments=arguments, leave_out=leave_out)
-    say_notes((*plan.notes, *plan.container_notes), console)
-    bento, is_new = write_bento(plan, Store())
-    console.info(f"{'built' if is_new else 'unchanged:'} {bento.tag}")
-    return bento
 
 
 def say_notes(notes: Sequence[str], console: Console) -> None:

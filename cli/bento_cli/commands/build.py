@@ -11,8 +11,11 @@ import typer
 from bento_cli.build import BuildPlan, plan_build
 from bento_cli.commands._options import ArgFiles, Args, Quiet, given_arguments, key_value, say_notes, single
 from bento_cli.console import Console
+from bento_cli.lock import checked_platform
 from bento_cli.locking import kept_locks, lock_build
+from bento_cli.pinning import pin_models
 from bento_cli.project import find_project
+from bento_cli.requirements import NOT_REACHED, Decision
 from bento_cli.store import Store
 from bento_cli.writing import write_bento
 from bentoml._graph import as_text
@@ -43,15 +46,23 @@ def build(
     label: Annotated[list[str] | None, typer.Option("--label", help="key=value; may be repeated.")] = None,
     arg: Args = None,
     arg_file: ArgFiles = None,
-    lock: Annotated[
+    no_lock: Annotated[
         bool,
         typer.Option(
-            "--lock/--no-lock",
-            help="Whether each service gets a lock: every package with its version and hashes. A lock is "
-            "made once and kept until what it depends on changes, and asks a package index. Without locks, "
-            "versions are chosen when the images are built.",
+            "--no-lock",
+            help="Build without locks, which name every package with its version and hashes: versions are "
+            "then chosen when the images are built. A lock is made once, by asking a package index, and kept "
+            "until what it depends on changes.",
         ),
     ] = False,
+    platform: Annotated[
+        str | None,
+        typer.Option(
+            "--platform",
+            metavar="PLATFORM",
+            help="What the locks are for, such as linux/arm64; this machine's when not given.",
+        ),
+    ] = None,
     upgrade: Annotated[
         bool, typer.Option("--upgrade", "-U", help="Make the locks anew, with the newest versions.")
     ] = False,
@@ -70,7 +81,7 @@ def build(
       bento build examples/controlnet --label team=vision
       bento build . --arg model=small --arg steps=20
       bento build . --version 1.2.0 --output tag
-      bento build . --lock --upgrade
+      bento build . --upgrade
     """
     console = Console(quiet=quiet or output is Output.tag)
     named = find_project(project)
@@ -81,8 +92,11 @@ def build(
         labels=dict(key_value(text) for text in label or ()),
         arguments=given_arguments(arg, arg_file),
     )
-    if lock:
-        plan = lock_build(plan, kept_locks(is_renewed=upgrade))
+    if not no_lock:
+        plan = lock_build(
+            plan, kept_locks(console.info, is_renewed=upgrade), platform=checked_platform(platform)
+        )
+    plan = pin_models(plan)
     say_notes((*plan.notes, *plan.container_notes), console)
     _show_decisions(plan, console)
     bento, is_new = write_bento(plan, Store(), version=version)
@@ -102,18 +116,26 @@ def _show_decisions(plan: BuildPlan, console: Console) -> None:
     rows = []
     for requirement in dict.fromkeys(decision.requirement for decision in decisions):
         by_service = {d.service: d for d in decisions if d.requirement == requirement}
-        rows.append(
-            [
-                requirement,
-                *(f"✓ {d.why}" if d.is_held else "–" for d in map(by_service.__getitem__, services)),
-            ]
-        )
+        rows.append([requirement, *(_cell(by_service[service]) for service in services)])
+    packages = {service: plan.images[service].system_packages for service in services}
+    for package in sorted({package for needed in packages.values() for package in needed}):
+        row = [f"✓ {needed[package]}" if package in needed else "–" for needed in packages.values()]
+        rows.append([f"{package} (system)", *row])
+    models = [", ".join(model.summary for model in plan.images[service].models) for service in services]
+    if any(models):
+        rows.append(["models", *(text or "–" for text in models)])
     if plan.locks:
         rows.append(["locked", *(plan.locks[service].summary for service in services)])
     rows.append(["base image", *(plan.images[service].base_image for service in services)])
     rows.append(["because it", *(plan.images[service].base_reason for service in services)])
     console.table(["", *services], rows, to_stdout=False)
     console.info("")
+
+
+def _cell(decision: Decision) -> str:
+    if decision.is_held:
+        return f"✓ {decision.why}"
+    return "–" if decision.why == NOT_REACHED else f"– {decision.why}"
 
 
 app = single(build)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from enum import Enum
 from itertools import islice
@@ -12,19 +11,46 @@ from typing import Annotated
 import typer
 
 from bento_cli.bento import Bento
+from bento_cli.building import built
 from bento_cli.commands._image_progress import ProgressKind, image_progress
-from bento_cli.commands._options import Quiet, TagArgument, key_value, single
+from bento_cli.commands._options import Quiet, key_value, say_notes, single
 from bento_cli.compose import CPU_FILE_NAME, FILE_NAME
 from bento_cli.console import Console
-from bento_cli.containerize import ContainerizeOptions, ServiceImage, as_base_images
+from bento_cli.containerize import (
+    BASE_IMAGE_MAP,
+    ContainerizeOptions,
+    ServiceImage,
+    as_base_images,
+    platform_notes,
+)
 from bento_cli.containerize import containerize as build_images
-from bento_cli.engine import BuildOptions, Engine
+from bento_cli.engine import Builder, BuildOptions
 from bento_cli.engine.docker import DockerEngine
-from bento_cli.store import Store
+from bento_cli.engine.plain import BUILDAH, NERDCTL, PODMAN, PlainBuilder
 
-_BASE_IMAGE_MAP = "BENTOML_BASE_IMAGE_MAP"
 _PACKAGES_SHOWN = 5
 _DIGEST_SHOWN = len("sha256:") + 12
+
+
+class Backend(str, Enum):
+    """What builds the images."""
+
+    docker = "docker"
+    buildx = "buildx"
+    podman = "podman"
+    buildah = "buildah"
+    nerdctl = "nerdctl"
+
+
+_PLAIN = {Backend.podman: PODMAN, Backend.buildah: BUILDAH, Backend.nerdctl: NERDCTL}
+
+
+TryImport = Annotated[
+    bool,
+    typer.Option(
+        "--import/--no-import", help="Import each service once in its image, to find what it lacks."
+    ),
+]
 
 
 class Format(str, Enum):
@@ -35,7 +61,9 @@ class Format(str, Enum):
 
 
 def containerize(
-    bento_tag: TagArgument,
+    bento: Annotated[
+        str, typer.Argument(metavar="PROJECT|TAG", help="A project's folder, or `name:version` of a Bento.")
+    ],
     image_tag: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,12 +81,20 @@ def containerize(
         list[str] | None,
         typer.Option("--platform", help="As `linux/arm64`, for a builder that makes it; may be repeated."),
     ] = None,
+    backend: Annotated[
+        Backend,
+        typer.Option(
+            "--backend",
+            envvar="BENTOML_CONTAINERIZE_BACKEND",
+            help="What builds them: `docker` and `buildx` all at once, the others one after the other.",
+        ),
+    ] = Backend.docker,
     base_image_map: Annotated[
         list[str] | None,
         typer.Option(
             "--base-image-map",
             metavar="IMAGE=OTHER",
-            envvar=_BASE_IMAGE_MAP,
+            envvar=BASE_IMAGE_MAP,
             help="What stands in for a base image, a repository or, with `/` at the end, all that begin so; "
             "may be repeated.",
         ),
@@ -67,12 +103,7 @@ def containerize(
         bool, typer.Option("--no-cache", help="Do every step again, whatever was done before.")
     ] = False,
     pull: Annotated[bool, typer.Option("--pull", help="Look for newer base images first.")] = False,
-    try_import: Annotated[
-        bool,
-        typer.Option(
-            "--import/--no-import", help="Import each service once in its image, to find what it lacks."
-        ),
-    ] = True,
+    try_import: TryImport = True,
     sbom: Annotated[
         str | None, typer.Option("--sbom", metavar="VALUE", help="Passed on to BuildKit, as `true`.")
     ] = None,
@@ -92,18 +123,20 @@ def containerize(
 
     \b
     Examples:
+      bento containerize .
       bento containerize control_net:latest
       bento containerize control_net:latest -t registry.example/team/control_net:1.2 --push
       bento containerize control_net:latest --base-image-map python=mirror.example/python
+      bento containerize control_net:latest --backend podman
     """
     console = Console(quiet=quiet)
-    bento = Store().get(bento_tag)
+    found = built(bento, console)
     options = ContainerizeOptions(
         names=tuple(image_tag or ()),
         base_images=_base_images(base_image_map or ()),
         imports_services=try_import,
         build=BuildOptions(
-            platforms=tuple(platform or ()),
+            platforms=tuple(part for text in platform or () for part in text.split(",")),
             push=push,
             use_cache=not no_cache,
             pull=pull,
@@ -111,9 +144,10 @@ def containerize(
             provenance=provenance,
         ),
     )
-    engine = DockerEngine()
+    say_notes(platform_notes(found, options.build.platforms), console)
+    engine: Builder = PlainBuilder(_PLAIN[backend]) if backend in _PLAIN else DockerEngine()
     facts = engine.check()
-    images = make_images(bento, engine, console, options, ProgressKind.quiet if quiet else progress)
+    images = make_images(found, engine, console, options, ProgressKind.quiet if quiet else progress)
     if format_ is Format.json:
         console.result(json.dumps([as_data(image) for image in images], indent=2))
         return
@@ -121,25 +155,23 @@ def containerize(
         ["service", "image", "size", "time", "", "digest", "largest packages"],
         [row(image) for image in images],
     )
-    if push:
+    if push or backend in _PLAIN:
         return
     files = ""
-    if not facts.has_gpu and (bento.path / CPU_FILE_NAME).exists():
+    if not facts.has_gpu and (found.path / CPU_FILE_NAME).exists():
         console.warn("this engine offers no GPU; the override asks for none")
         files = f" --file {FILE_NAME} --file {CPU_FILE_NAME}"
-    console.hint(f"cd {bento.path} && docker compose{files} up --wait")
+    console.hint(f"cd {found.path} && docker compose{files} up --wait")
 
 
 def make_images(
     bento: Bento,
-    engine: Engine,
+    engine: Builder,
     console: Console,
-    options: ContainerizeOptions | None = None,
+    options: ContainerizeOptions,
     progress: ProgressKind = ProgressKind.auto,
 ) -> list[ServiceImage]:
-    """Build the images, showing what each of them is at; as the environment says where nothing else does."""
-    if options is None:
-        options = ContainerizeOptions(base_images=_base_images(os.environ.get(_BASE_IMAGE_MAP, "").split()))
+    """Build the images, showing what each of them is at."""
     with image_progress(console, progress) as shown:
         return build_images(bento, engine, shown, options)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 import typer
 import yaml
 
+from bento_cli.bento import files_of
 from bento_cli.commands._options import single
 from bento_cli.console import Console
 from bento_cli.store import Store
@@ -22,6 +23,15 @@ class Output(str, Enum):
     yaml = "yaml"
 
 
+class _Row(TypedDict):
+    """A Bento as programs read it; the size is in bytes, with its models and without images."""
+
+    tag: str
+    services: list[str]
+    size: int
+    created: str
+
+
 def list_(
     name: Annotated[str | None, typer.Argument(help="Only Bentos of this name.")] = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = Output.table,
@@ -29,10 +39,11 @@ def list_(
     """List the Bentos in the store, the newest first."""
     console = Console()
     bentos = Store().bentos(name)
-    rows = [
+    rows: list[_Row] = [
         {
             "tag": str(bento.tag),
             "services": [service.name for service in bento.manifest.services],
+            "size": sum(path.stat().st_size for path in files_of(bento.path)),
             "created": bento.manifest.creation_time,
         }
         for bento in bentos
@@ -42,8 +53,11 @@ def list_(
     elif output is Output.yaml:
         console.result(yaml.safe_dump(rows, sort_keys=False).rstrip("\n"))
     else:
-        cells = [[str(row["tag"]), ", ".join(row["services"]), str(row["created"])] for row in rows]
-        console.table(["tag", "services", "created"], cells)
+        cells = [
+            [row["tag"], ", ".join(row["services"]), f"{row['size'] / 1e6:.1f} MB", row["created"]]
+            for row in rows
+        ]
+        console.table(["tag", "services", "size", "created"], cells)
 
 
 app = single(list_)

@@ -70,7 +70,7 @@ class Image:
     """A built image.
 
     Args:
-        size: in bytes, unpacked; None where the engine has pushed it and kept nothing.
+        size: in bytes, unpacked; None where the engine has pushed it and kept nothing, or does not tell.
         pushed_digest: as the registry of `reference` knows it; None where it was not pushed there.
     """
 
@@ -105,10 +105,12 @@ class Container:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineFacts:
-    """What an engine is and offers."""
+    """What an engine is and offers: CPUs and bytes of memory of its machine among it."""
 
     version: str
     has_gpu: bool
+    cpus: float | None = None
+    memory: int | None = None
 
 
 class BuildProgress(Protocol):
@@ -131,11 +133,11 @@ class BuildProgress(Protocol):
         ...
 
 
-class Engine(Protocol):
-    """Builds images and knows what runs. Every method raises EngineError when the engine fails."""
+class Builder(Protocol):
+    """Builds images and knows which there are. Every method raises EngineError when the engine fails."""
 
     def check(self) -> EngineFacts:
-        """Find out, before anything is started, that the engine answers and can build and compose."""
+        """Find out, before anything is started, that the engine answers and can do what it is asked for."""
         ...
 
     def build(
@@ -156,14 +158,42 @@ class Engine(Protocol):
         """What a file of an image holds, None when there is none."""
         ...
 
-    def containers(self, labels: Mapping[str, str]) -> list[Container]:
-        """All containers with these labels, stopped ones too."""
+
+class Engine(Builder, Protocol):
+    """Knows what runs, too."""
+
+    def containers(self, labels: Mapping[str, str | None]) -> list[Container]:
+        """All containers with these labels, stopped ones too; None stands for any value."""
         ...
 
-    def log_tail(self, container: Container, lines: int) -> str:
-        """The last lines that a container wrote."""
+    def log_tail(self, container: str, lines: int) -> str:
+        """The last lines that a container wrote; named by its identifier, as everywhere below."""
+        ...
+
+    def read_file(self, container: str, path: str) -> bytes | None:
+        """What a file of a container holds, None when there is none."""
+        ...
+
+    def write_file(self, container: str, path: str, content: bytes) -> None:
+        """Put a file that everybody may read into a container, in place of what is there."""
+        ...
+
+    def signal(self, container: str, name: str) -> None:
+        """Send a signal to a container that runs."""
+        ...
+
+    def remove_containers(self, containers: Sequence[str]) -> None:
+        """Stop containers, all at once, each within its own grace period, and remove them."""
+        ...
+
+    def ensure_network(self, name: str) -> None:
+        """Have a network of this name."""
         ...
 
     def compose(self, folder: Path, *arguments: str) -> None:
         """Run `docker compose` in a folder."""
+        ...
+
+    def show(self, folder: Path, *arguments: str) -> None:
+        """The same, with all that it writes shown to whoever runs this."""
         ...

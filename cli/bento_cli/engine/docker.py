@@ -6,6 +6,7 @@ import io
 import os
 import re
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any, Final
 import docker
 import docker.errors
 import requests
-from docker.context import ContextAPI
+from docker.context import Context, ContextAPI
 from docker.models.containers import Container as DockerContainer
 
 from bento_cli.engine import (
@@ -32,7 +33,8 @@ from bento_cli.engine import (
 )
 from bento_cli.engine._bake import BakeLog, bake_arguments, bake_file, digests, targets
 from bento_cli.engine._failures import build_failure, compose_failure
-from bento_cli.errors import EngineError
+from bento_cli.engine._versions import Version, require_version, version_in
+from bento_cli.errors import EngineError, nearest
 
 # HEALTHCHECK knows `--start-interval` from this version on.
 MINIMUM_ENGINE: Final = (25, 0)
@@ -45,13 +47,27 @@ MINIMUM_BUILDX: Final = (0, 13)
 # From this version on buildx asks before a bake reads folders other than the current one.
 ASKS_FOR_FOLDERS: Final = (0, 19)
 
+_GRACE_S: Final = 10
+_INTERRUPTED: Final = 130
+
+_INSTALL_HINT = "install Docker's command line with its buildx and compose plug-ins"
+
 _NO_ENGINE_HINT = (
     "start Docker, or point DOCKER_HOST or `docker context use` at an engine; `docker info` must answer"
 )
 
 
 class DockerEngine:
-    """A Docker Engine, with the `docker` command and its buildx and compose plug-ins."""
+    """A Docker Engine, with the `docker` command and its buildx and compose plug-ins.
+
+    Args:
+        context: of the `docker` command, in which the engine is reached; the current one when not given.
+    """
+
+    def __init__(self, context: str | None = None) -> None:
+        self._context = context
+        # A context that is named wins over DOCKER_HOST.
+        self._docker = ["docker", *(["--context", context] if context is not None else [])]
 
     def check(self) -> EngineFacts:
         """Find out, before anything is started, that the engine answers and can build and compose."""
@@ -59,16 +75,24 @@ class DockerEngine:
             compose, buildx = (pool.submit(self._plugin_version, name) for name in ("compose", "buildx"))
             with _api_errors():
                 info = self._client.info()
-            _require_version("Docker Engine", _version(str(info.get("ServerVersion"))), MINIMUM_ENGINE)
-            _require_version("Docker Compose", compose.result(), MINIMUM_COMPOSE)
-            _require_version("Docker buildx", buildx.result(), MINIMUM_BUILDX)
-        return EngineFacts(version=str(info.get("ServerVersion")), has_gpu=_has_gpu(info))
+            for what, found, least in (
+                ("Docker Engine", version_in(str(info.get("ServerVersion"))), MINIMUM_ENGINE),
+                ("Docker Compose", compose.result(), MINIMUM_COMPOSE),
+                ("Docker buildx", buildx.result(), MINIMUM_BUILDX),
+            ):
+                require_version(what, found, least, install=_INSTALL_HINT)
+        return EngineFacts(
+            version=str(info.get("ServerVersion")),
+            has_gpu=_has_gpu(info),
+            cpus=info.get("NCPU"),
+            memory=info.get("MemTotal"),
+        )
 
     def build(
         self, images: Sequence[ImageBuild], progress: BuildProgress, options: BuildOptions
     ) -> dict[str, Built]:
         """Build all images in one bake, so that what they share is made once; how each went, by its name."""
-        command = ["docker", "buildx", "bake", "--file", "-", "--progress", "rawjson"]
+        command = [*self._docker, "buildx", "bake", "--file", "-", "--progress", "rawjson"]
         command += bake_arguments(options)
         if (self._plugin_version("buildx") or (0, 0)) >= ASKS_FOR_FOLDERS:
             command += _allowed(images)
@@ -112,35 +136,71 @@ class DockerEngine:
         with _api_errors():
             container = self._client.containers.create(image.identifier, network_mode="none")
             try:
-                chunks, _ = container.get_archive(path)
-                archive = io.BytesIO(b"".join(chunks))
-            except docker.errors.NotFound:
-                return None
+                return _held(container, path)
             finally:
                 container.remove(force=True)
-        with tarfile.open(fileobj=archive) as files:
-            member = files.next()
-            held = files.extractfile(member) if member is not None else None
-            return held.read() if held is not None else None
 
-    def containers(self, labels: Mapping[str, str]) -> list[Container]:
-        """All containers with these labels, stopped ones too."""
+    def containers(self, labels: Mapping[str, str | None]) -> list[Container]:
+        """All containers with these labels, stopped ones too; None stands for any value."""
         filters: dict[str, str | list[str] | bool] = {
-            "label": [f"{name}={value}" for name, value in labels.items()]
+            "label": [name if value is None else f"{name}={value}" for name, value in labels.items()]
         }
         with _api_errors():
             found = self._client.containers.list(all=True, filters=filters, ignore_removed=True)
             return [_container(container) for container in found]
 
-    def log_tail(self, container: Container, lines: int) -> str:
+    def log_tail(self, container: str, lines: int) -> str:
         """The last lines that a container wrote."""
         with _api_errors():
-            raw: bytes = self._client.containers.get(container.identifier).logs(tail=lines)
+            raw: bytes = self._client.containers.get(container).logs(tail=lines)
         return raw.decode(errors="replace")
+
+    def read_file(self, container: str, path: str) -> bytes | None:
+        """What a file of a container holds, None when there is none."""
+        with _api_errors():
+            return _held(self._client.containers.get(container), path)
+
+    def write_file(self, container: str, path: str, content: bytes) -> None:
+        """Put a file that everybody may read into a container, in place of what is there."""
+        folder, _, name = path.rpartition("/")
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as files:
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o644
+            files.addfile(member, io.BytesIO(content))
+        with _api_errors():
+            self._client.containers.get(container).put_archive(folder, archive.getvalue())
+
+    def signal(self, container: str, name: str) -> None:
+        """Send a signal to a container that runs."""
+        with _api_errors():
+            self._client.containers.get(container).kill(name)
+
+    def remove_containers(self, containers: Sequence[str]) -> None:
+        """Stop containers, all at once, each within its own grace period, and remove them."""
+        with ThreadPoolExecutor(max_workers=max(1, len(containers))) as pool:
+            list(pool.map(self._remove_container, containers))
+
+    def _remove_container(self, identifier: str) -> None:
+        with _api_errors():
+            try:
+                container = self._client.containers.get(identifier)
+                grace_s = container.attrs["Config"].get("StopTimeout") or _GRACE_S
+                # The API's own answer may come later than the time that its client has for one.
+                self._client.api.stop(identifier, timeout=grace_s)
+                container.remove(force=True)
+            except docker.errors.NotFound:
+                return  # somebody else removed it
+
+    def ensure_network(self, name: str) -> None:
+        """Have a network of this name."""
+        with _api_errors():
+            if not self._client.networks.list(names=[name]):
+                self._client.networks.create(name, driver="bridge", check_duplicate=True)
 
     def compose(self, folder: Path, *arguments: str) -> None:
         """Run `docker compose` in a folder; its progress is shown only when it fails."""
-        command = ["docker", "compose", "--progress", "plain", *arguments]
+        command = [*self._docker, "compose", "--progress", "plain", *arguments]
         try:
             result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         except FileNotFoundError:
@@ -149,38 +209,52 @@ class DockerEngine:
             message, hint = compose_failure(result.stderr)
             raise EngineError(message, hint=hint, details=result.stderr)
 
+    def show(self, folder: Path, *arguments: str) -> None:
+        """Run `docker compose` in a folder, all that it writes going where this process writes."""
+        command = [*self._docker, "compose", *arguments]
+        sys.stdout.flush()
+        try:
+            code = subprocess.run(command, cwd=folder, check=False).returncode
+        except FileNotFoundError:
+            raise _no_command() from None
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
+        if code != 0:
+            raise EngineError(f"`docker compose {' '.join(arguments)}` ended with {code}")
+
     @cached_property
     def _client(self) -> docker.DockerClient:
         with _api_errors():
-            # DOCKER_HOST wins over the context, as it does for the `docker` command.
-            context = None if os.environ.get("DOCKER_HOST") else ContextAPI.get_current_context()
+            context: Context | None = None
+            if self._context is not None:
+                context = _named_context(self._context)
+            elif not os.environ.get("DOCKER_HOST"):
+                # DOCKER_HOST wins over the current context, as it does for the `docker` command.
+                context = ContextAPI.get_current_context()
             if context is None or context.Host is None or context.name == "default":
                 return docker.from_env()
-            return docker.DockerClient(base_url=context.Host, tls=context.TLSConfig or False)
+            return docker.DockerClient(
+                base_url=context.Host, tls=context.TLSConfig or False, use_ssh_client=True
+            )
 
-    def _plugin_version(self, plugin: str) -> tuple[int, int] | None:
+    def _plugin_version(self, plugin: str) -> Version | None:
         try:
             result = subprocess.run(
-                ["docker", plugin, "version"], capture_output=True, text=True, check=False
+                [*self._docker, plugin, "version"], capture_output=True, text=True, check=False
             )
         except FileNotFoundError:
             raise _no_command() from None
-        return _version(result.stdout) if result.returncode == 0 else None
+        return version_in(result.stdout) if result.returncode == 0 else None
 
 
-def _version(text: str) -> tuple[int, int] | None:
-    match = re.search(r"v?(\d+)\.(\d+)\.\d+", text)
-    return (int(match[1]), int(match[2])) if match else None
-
-
-def _require_version(what: str, found: tuple[int, int] | None, least: tuple[int, int]) -> None:
-    if found is None:
+def _named_context(name: str) -> Context:
+    known = [context.name for context in ContextAPI.contexts()]
+    if name not in known:
         raise EngineError(
-            f"{what} is missing", hint="install Docker's command line with its buildx and compose plug-ins"
+            f"`docker` has no context {name!r}{nearest(name, known, 'contexts')}",
+            hint=f"docker context create {name} --docker host=ssh://USER@HOST",
         )
-    if found < least:
-        texts = [".".join(map(str, version)) for version in (found, least)]
-        raise EngineError(f"{what} {texts[0]} is too old, {texts[1]} is needed", hint=f"update {what}")
+    return ContextAPI.get_context(name)
 
 
 def _pushed_digest(reference: str, digests: Sequence[str]) -> str | None:
@@ -206,6 +280,18 @@ def _container(container: DockerContainer) -> Container:
         restarts=container.attrs.get("RestartCount", 0),
         labels=container.labels,
     )
+
+
+def _held(container: DockerContainer, path: str) -> bytes | None:
+    """What a file of a container holds, None when there is none."""
+    try:
+        chunks, _ = container.get_archive(path)
+    except docker.errors.NotFound:
+        return None
+    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as files:
+        member = files.next()
+        held = files.extractfile(member) if member is not None else None
+        return held.read() if held is not None else None
 
 
 def _allowed(images: Sequence[ImageBuild]) -> Iterator[str]:

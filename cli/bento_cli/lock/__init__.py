@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Protocol
 
 from packaging.utils import canonicalize_name
 
+from bento_cli.errors import BentoError
+
 _PARALLEL: Final = 4
 _ARCHITECTURES: Final = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+PLATFORMS: Final = ("linux/amd64", "linux/arm64")
 
 
 class UnresolvableError(Exception):
@@ -41,6 +45,7 @@ class Question:
     Args:
         requirements: lines of a requirements.txt.
         index_options: lines before them, which say where packages are looked for.
+        wheels: files that are found besides, each with its digest.
         constraints: versions of packages, for those that are needed at all.
         preferences: the same, for versions that are taken only where they fit.
         torch_backend: whose builds torch and its relatives are: `cpu`, or a CUDA such as `cu128`; None
@@ -49,6 +54,7 @@ class Question:
 
     requirements: tuple[str, ...]
     index_options: tuple[str, ...] = ()
+    wheels: tuple[tuple[str, str], ...] = ()
     constraints: tuple[str, ...] = ()
     preferences: tuple[str, ...] = ()
     python_version: str
@@ -98,16 +104,25 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Package:
-    """One package of a lock: `numpy==2.1.0`, or a URL that it is from, and the hashes of its files."""
+    """One package of a lock.
+
+    Args:
+        requirement: `numpy==2.1.0`, or with a URL that it is from.
+        hashes: of its files.
+        required_by: packages that brought it, in the form that indexes write; none for one that is only
+            there because the service lists it.
+    """
 
     requirement: str
     hashes: tuple[str, ...] = ()
+    required_by: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def name(self) -> str:
+        """In the form that indexes write."""
         return canonicalize_name(re.split(r"[=\[ @;]", self.requirement, maxsplit=1)[0])
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Its version, or the URL that it is from."""
         return re.split(r"==| @ ", self.requirement.partition(" ; ")[0])[-1]
@@ -132,8 +147,30 @@ class Lock:
     @property
     def summary(self) -> str:
         """It in a few words."""
-        torch = f", torch for {self.torch_backend}" if self.torch_backend and self.has_torch else ""
+        torch = f", torch {self.torch_source}" if self.has_torch else ""
         return f"{len(self.packages)} packages for Python {self.python_version}, {self.platform}{torch}"
+
+    def brought_by(self, listed: Collection[str]) -> dict[str, str | None]:
+        """For each package the one of those that a service lists which brings it; None for those themselves.
+
+        Args:
+            listed: names of distributions.
+        """
+        found: dict[str, str | None] = dict.fromkeys(listed)
+        waiting = {package.name: package.required_by for package in self.packages}
+        # From those that are listed outwards, so that the shortest way is the one that is told.
+        while near := {
+            name: next(other for other in by if other in found)
+            for name, by in waiting.items()
+            if name not in found and any(other in found for other in by)
+        }:
+            found |= {name: found[other] or other for name, other in near.items()}
+        return {name: found.get(name) for name in waiting}
+
+    @property
+    def torch_source(self) -> str:
+        """Whose builds of torch it holds, in words."""
+        return f"for {self.torch_backend}" if self.torch_backend else "as the package index has it"
 
     @property
     def has_torch(self) -> bool:
@@ -181,12 +218,29 @@ def image_platform() -> str:
     return f"linux/{_ARCHITECTURES.get(platform.machine(), 'amd64')}"
 
 
+def checked_platform(text: str | None) -> str | None:
+    """A platform that there are locks for.
+
+    Raises:
+        BentoError: it is another one.
+    """
+    if text is not None and text not in PLATFORMS:
+        raise BentoError(f"{text!r} is no platform of images; platforms: {', '.join(PLATFORMS)}")
+    return text
+
+
 def read_packages(text: str) -> tuple[Package, ...]:
     """The packages of a requirements.txt with hashes."""
-    joined = re.sub(r"\\\n\s*", "", text)
+    joined = re.sub(r"\\\n\s*|\n\s+(?=# via )", " ", text)
     lines = (line.strip() for line in joined.splitlines())
-    entries = (re.split(r"\s*--hash=", line) for line in lines if line and not line.startswith(("#", "-")))
-    return tuple(Package(entry[0].strip(), tuple(map(str.strip, entry[1:]))) for entry in entries)
+    return tuple(_read_package(line) for line in lines if line and not line.startswith(("#", "-")))
+
+
+def _read_package(line: str) -> Package:
+    entry, _, comment = line.partition(" # via ")
+    requirement, *hashes = re.split(r"\s*--hash=", entry)
+    names = (name.partition("[")[0] for name in comment.split(", ") if name and not name.startswith("-"))
+    return Package(requirement.strip(), tuple(map(str.strip, hashes)), tuple(map(canonicalize_name, names)))
 
 
 def _versions(text: str) -> Iterable[str]:
@@ -201,6 +255,7 @@ def _question(project: Question, wanted: Wanted, versions: tuple[str, ...]) -> Q
     return Question(
         requirements=wanted.requirements,
         index_options=project.index_options,
+        wheels=project.wheels,
         # What the project says itself holds for all of its services.
         constraints=tuple(dict.fromkeys((*project.constraints, *versions)))
         if is_bound
@@ -239,4 +294,4 @@ def _restricted(
             raise UnresolvableError(
                 f"no file of {package.requirement} has a hash that the project lists", service
             )
-        yield Package(package.requirement, hashes)
+        yield replace(package, hashes=hashes)

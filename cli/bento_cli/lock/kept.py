@@ -8,15 +8,15 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from bento_cli.errors import BentoError
 from bento_cli.lock import Question, Resolver
+from bento_cli.lock.settings import Settings
 
-_FORMAT: Final = 1  # of what is kept; another one makes all locks anew
-# Settings of uv that say who somebody is or how fast uv works, and not what it finds.
-_WITHOUT_EFFECT: Final = ("_USERNAME", "_PASSWORD", "_TOKEN", "_DIR", "_TIMEOUT", "_RETRIES", "_PROGRESS")
+_FORMAT: Final = 2  # of what is kept; another one makes all locks anew
 
 
 class KeptLocks:
@@ -41,7 +41,7 @@ class KeptLocks:
         return self._kept({"files": list(map(_digest, files))}, lambda: self._resolver.exported(project))
 
     def _kept(self, asked: dict[str, object], answer: Callable[[], str]) -> str:
-        path = self._folder / f"{_key(asked)}.txt"
+        path = self._folder / f"{self._key(asked)}.txt"
         if not self._is_renewed:
             try:
                 return path.read_text(encoding="utf-8")
@@ -59,15 +59,13 @@ class KeptLocks:
         Path(temporary).replace(path)
         return text
 
+    def _key(self, asked: dict[str, object]) -> str:
+        text = json.dumps([_FORMAT, asked, self._settings], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
-def _key(asked: dict[str, object]) -> str:
-    settings = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith("UV_") and not name.endswith(_WITHOUT_EFFECT)
-    }
-    text = json.dumps([_FORMAT, asked, settings], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    @cached_property
+    def _settings(self) -> dict[str, str]:
+        return Settings(os.environ).deciding()
 
 
 def _digest(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The model's packages are imported in the methods that use them; one name, `image=` and `envs=` for both.
+"""The model's packages are imported in the methods that use them; one `image=` with all requirements for both.
 
 After https://github.com/bentoml/BentoShield/blob/2c0c52ef0ee342ab9bba72bacd87153fefd302c1/service.py
 """
