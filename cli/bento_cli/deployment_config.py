@@ -140,39 +140,21 @@ def effective_configs(
 
 def not_acted_on(config: DeploymentConfig, graph: ServiceGraph) -> Iterator[str]:
     """What the file says and this version does not do, one line each."""
-    wholly: Mapping[str, object] = {
-        "cluster": config.cluster,
-        "access_authorization": config.access_authorization,
-        "secrets": config.secrets,
-        "canary": config.canary,
-        "dev": config.dev,
-    }
+    wholly: Mapping[str, object] = {"secrets": config.secrets, "canary": config.canary, "dev": config.dev}
     yield from (f"`{name}`" for name, value in wholly.items() if value)
     for name, service in config.services.items():
         at = f"services.{name}"
-        if service.instance_type is not None:
-            yield f"`{at}.instance_type`: {service.instance_type}; `resources` are what is reserved"
-        scaling = service.scaling
-        if scaling.max_replicas is not None and scaling.max_replicas > scaling.min_replicas:
-            always = max(1, scaling.min_replicas)
-            yield f"`{at}.scaling.max_replicas`: {scaling.max_replicas}; there are {always} all the time"
-        if scaling.min_replicas == 0:
+        if service.scaling.min_replicas == 0:
             yield f"`{at}.scaling.min_replicas`: 0; one replica runs all the time"
-        if scaling.policy is not None:
-            yield f"`{at}.scaling.policy`"
-        if name == graph.entry and scaling.min_replicas > 1:
-            wanted = scaling.min_replicas
-            yield f"`{at}.scaling.min_replicas`: {wanted}; the published entry runs once"
-        if service.deployment_strategy is not None:
-            strategy = service.deployment_strategy
-            yield f"`{at}.deployment_strategy`: {strategy}; changed containers are recreated"
+        if service.scaling.policy is not None:
+            yield f"`{at}.scaling.policy`: `bento deployment scale` is what changes the number of replicas"
         if service.cold_start_timeout is not None:
             yield f"`{at}.cold_start_timeout`"
         if service.extras is not None:
             yield f"`{at}.extras`"
         for key in not_used(service.config_overrides):
-            what = ": requests beyond `max_concurrency` get 429" if key == "traffic.external_queue" else ""
-            yield f"`{at}.config_overrides.{key}`{what}"
+            if key != "traffic.external_queue":
+                yield f"`{at}.config_overrides.{key}`"
         http = service.config_overrides.get("http")
         if isinstance(http, Mapping) and http.keys() & {"host", "port"}:
             yield f"an address in `{at}.config_overrides.http`: all containers listen on port {DEFAULT_PORT}"

@@ -20,7 +20,7 @@ from bentoml._layers import merge
 from bentoml._loader import split_target
 from bentoml._logging import configure_logging
 from bentoml._process.supervisor import GRACE_S, STUCK_MARGIN_S, Supervisor
-from bentoml._process.task import ServiceTask
+from bentoml._process.task import LAME_DUCK_S, ServiceTask
 from bentoml._process.workers import available_cpus, plan_workers
 from bentoml.exceptions import BentoMLConfigException, BentoMLException
 
@@ -38,6 +38,13 @@ def main() -> int:
         default=GRACE_S,
         metavar="SECONDS",
         help="how long what runs may take to end after SIGTERM (%(default)g)",
+    )
+    parser.add_argument(
+        "--lame-duck",
+        type=_seconds,
+        default=LAME_DUCK_S,
+        metavar="SECONDS",
+        help="how long requests are still taken after SIGTERM, while callers learn of it (%(default)g)",
     )
     parser.add_argument(
         "--gpus",
@@ -67,6 +74,7 @@ def main() -> int:
             stop_at_end_of_stdin=arguments.stop_with_stdin,
             stuck_margin_s=arguments.stuck_margin,
             grace_s=arguments.grace,
+            lame_duck_s=arguments.lame_duck,
         )
         return asyncio.run(supervisor.run())
     except BentoMLException as error:

@@ -76,6 +76,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
 
 @pytest.fixture
 def free_port() -> int:
+    """A port of loopback."""
+    return unused_port()
+
+
+def unused_port() -> int:
     """A port of loopback below those that the system hands out by itself."""
     while True:
         port = random.randrange(10000, 20000)

@@ -1,120 +1,291 @@
-"""A deployment on one Docker Engine, run by Compose."""
+"""A deployment on one Docker Engine: a project of Compose, entered through HAProxy."""
 
 from __future__ import annotations
 
-import re
-import secrets
-import shutil
-import tempfile
+import hashlib
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
-from bento_cli.compose import ComposeService, compose_files
-from bento_cli.deploy.plan import DEPLOYMENT_LABEL, SERVICE_LABEL, Observed, observe
+from bento_cli.deploy.entry import (
+    COMMAND,
+    CONFIGURATION,
+    ENTRY_HOST,
+    FOLDER,
+    INTERNAL_PORT,
+    PORT,
+    configuration,
+    hold_script,
+    rules_digest,
+)
+from bento_cli.deploy.observed import Condition, EntryState, Observed, Replica
+from bento_cli.deploy.spec import DeploymentSpec, EntrySpec, ServiceSpec
 from bento_cli.engine import Container, Engine
-from bento_cli.errors import NotHealthyError
-from bentoml._environment import DEPLOYMENT_SECRET
+from bento_cli.errors import EngineError
+from bento_cli.image import LABEL_PREFIX
+from bento_templates import render
 
 # Compose removes what a project of the name had before: nobody else's is to be called so.
-PROJECT_PREFIX = "bento-"
+PROJECT_PREFIX: Final = "bento-"
+FILE_NAME: Final = "compose.yaml"
+VARIABLES: Final = ".env"
+HAPROXY: Final = "haproxy:3.0"
 
-_LOG_TAIL = 25
-_VARIABLES = ".env"  # which Compose reads for variables that it passes on, unless its shell has them
+# On which the entries of all deployments of an engine are, and services that depend on another deployment.
+SHARED_NETWORK: Final = "bento-deployments"
+
+TOKEN_VARIABLE: Final = "BENTO_ACCESS_TOKEN"  # noqa: S105  # the name of a variable
+CERTIFICATE_VARIABLE: Final = "BENTO_CERTIFICATE"
+
+DEPLOYMENT_LABEL: Final = f"{LABEL_PREFIX}deployment"
+SERVICE_LABEL: Final = f"{LABEL_PREFIX}service"
+DIGEST_LABEL: Final = f"{LABEL_PREFIX}spec"
+ENTRY_LABEL: Final = f"{LABEL_PREFIX}entry"
+
+# So long a replica takes requests after SIGTERM: until HAProxy and all peers have seen that it drains, on a
+# machine that has much to do as well.
+LAME_DUCK_S: Final = 3
+
+_ENTRY_S: Final = 20
+_GRACE_S: Final = 5
+_TAIL_OF_NAME: Final = ".deployment.bento"
+
+
+def deployment_host(name: str) -> str:
+    """The name under which a deployment's entry is found by others on its engine."""
+    return f"{name}{_TAIL_OF_NAME}"
+
+
+def internal_url(name: str) -> str:
+    """Where others on its engine reach a deployment, wherever it is published."""
+    return f"http://{deployment_host(name)}:{INTERNAL_PORT}"
 
 
 class ComposeTarget:
-    """Where a deployment's services run as containers of one Compose project, `bento-<name>`.
+    """One deployment on an engine, the Compose project `bento-<name>`.
 
     Args:
-        folder: where the rendered files are kept; `docker compose up` there does the same.
+        folder: of the revision whose files are used.
+        haproxy: the image of the entry.
     """
 
-    def __init__(self, engine: Engine, name: str, folder: Path) -> None:
+    def __init__(self, engine: Engine, name: str, folder: Path, *, haproxy: str = HAPROXY) -> None:
         self._engine = engine
         self._name = name
         self._folder = folder
+        self._haproxy = haproxy
 
     @property
     def project(self) -> str:
         """What Compose calls the deployment."""
         return PROJECT_PREFIX + self._name
 
-    def observe(self) -> dict[str, Observed]:
-        """What runs now, by service."""
-        return observe(self._containers())
+    def entry_digest(self, entry: EntrySpec) -> str:
+        """Stands for all that makes the entry another container."""
+        text = repr(sorted(asdict(entry).items())) + self._haproxy + hold_script()
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def apply(self, bento: str, entry: str, services: Sequence[ComposeService]) -> None:
-        """Write the files and let Compose bring the project to what they say."""
-        files = compose_files(bento, self.project, entry, services)
-        if any(service.shares_secret for service in services):
-            files[_VARIABLES] = f"{DEPLOYMENT_SECRET}={self._secret()}\n"
-        self._write(files)
-        self._engine.compose(self._folder, "up", "--detach", "--no-build", "--remove-orphans", "--quiet-pull")
+    def files(self, spec: DeploymentSpec, revision: int, replicas: Mapping[str, int]) -> dict[str, str]:
+        """The Compose file; what it takes from the environment is in a `.env` that is not among these."""
+        return {
+            FILE_NAME: render(
+                "deployment/compose.yaml.j2",
+                deployment=spec.name,
+                revision=revision,
+                bento=spec.bento,
+                project=self.project,
+                shared_network=SHARED_NETWORK,
+                entry=self._entry(spec),
+                services=[self._service(spec, service, replicas) for service in spec.services],
+                volumes=sorted({name for service in spec.services for name, _ in _volumes(service)}),
+            )
+        }
 
-    def wait(
-        self, services: Sequence[ComposeService], timeout_s: float, on_ready: Callable[[str], None]
-    ) -> None:
-        """Return when every replica is healthy; `on_ready` gets each service's name when it is.
+    def _entry(self, spec: DeploymentSpec) -> dict[str, object]:
+        entry = spec.entry
+        configs = [
+            {"name": "rules", "path": CONFIGURATION, "content": configuration(spec)},
+            {"name": "hold", "path": f"{FOLDER}/hold.lua", "content": hold_script()},
+        ]
+        if entry.needs_token:
+            configs.append({"name": "token", "path": f"{FOLDER}/token", "variable": TOKEN_VARIABLE})
+        if entry.has_certificate:
+            path = f"{FOLDER}/certificate.pem"
+            configs.append({"name": "certificate", "path": path, "variable": CERTIFICATE_VARIABLE})
+        return {
+            "host": ENTRY_HOST,
+            "image": self._haproxy,
+            "command": list(COMMAND),
+            "published": f"{entry.address}:{entry.port}:{PORT}",
+            "aliases": [deployment_host(spec.name)],
+            "configs": configs,
+            "labels": {DEPLOYMENT_LABEL: spec.name, ENTRY_LABEL: self.entry_digest(entry)},
+        }
+
+    def _service(
+        self, spec: DeploymentSpec, service: ServiceSpec, replicas: Mapping[str, int]
+    ) -> dict[str, object]:
+        resources = service.resources
+        volumes = [f"{name}:{path}" for name, path in _volumes(service)]
+        if service.cache_folder and service.cache_bind:
+            volumes.append(f"{service.cache_bind}:{service.cache_folder}")
+        return {
+            **asdict(service),
+            "command": [f"--lame-duck={LAME_DUCK_S}", f"--grace={_grace_s(service)}"],
+            "grace_s": _grace_s(service) + _GRACE_S,
+            # What travels by a registry is named by its digest there; the rest is on the engine or nowhere.
+            "pull_policy": "missing" if "@" in service.image_id else "never",
+            "shared_memory": resources.shared_memory,
+            "gpus": resources.gpus,
+            "limits": _amounts(resources.cpu_limit, resources.memory_limit),
+            "reservations": _amounts(resources.cpus, resources.memory),
+            "volumes": volumes,
+            "replicas": replicas.get(service.name, service.scaling.least),
+            "is_on_shared_network": service.depends_on_deployments,
+            "labels": {
+                **service.labels,
+                DEPLOYMENT_LABEL: spec.name,
+                SERVICE_LABEL: service.name,
+                DIGEST_LABEL: service.digest,
+            },
+        }
+
+    def observe(self) -> Observed:
+        """What there is of it now, by the labels of its containers."""
+        services: dict[str, list[Replica]] = {}
+        entry: EntryState | None = None
+        for container in self._engine.containers({DEPLOYMENT_LABEL: self._name}):
+            name = container.labels.get(SERVICE_LABEL)
+            if name is not None:
+                services.setdefault(name, []).append(_replica(container))
+            elif ENTRY_LABEL in container.labels:
+                entry = EntryState(
+                    digest=container.labels[ENTRY_LABEL],
+                    rules=self._rules(container),
+                    condition=Condition.ready if container.state == "running" else Condition.ended,
+                )
+        return Observed(
+            services={name: tuple(sorted(found, key=lambda r: r.name)) for name, found in services.items()},
+            entry=entry,
+        )
+
+    def _rules(self, container: Container) -> str:
+        held = self._engine.read_file(container.identifier, CONFIGURATION)
+        return "" if held is None else rules_digest(held.decode(errors="replace"))
+
+    def route(self, spec: DeploymentSpec, observed: Observed) -> None:
+        """Have the entry lead where the spec says; one that is there takes other rules without a pause.
 
         Raises:
-            NotHealthyError: a container ends, is unhealthy or takes too long; shows its log's tail.
+            EngineError: HAProxy cannot go by its rules; says why.
         """
-        deadline = time.monotonic() + timeout_s
-        waiting = [service.name for service in services]
-        restarts: dict[str, int] = {}
-        while waiting:
-            containers = self._containers()
-            for container in containers:
-                before = restarts.setdefault(container.identifier, container.restarts)
-                if container.restarts > before:
-                    raise self._not_healthy(container, "ends again and again")
-                if container.state in ("exited", "dead") or container.health == "unhealthy":
-                    raise self._not_healthy(container, f"is {_state(container)}")
-            for name in list(waiting):
-                own = [c for c in containers if c.labels[SERVICE_LABEL] == name]
-                if own and all(c.health == "healthy" for c in own):
-                    waiting.remove(name)
-                    on_ready(name)
-            if waiting and time.monotonic() > deadline:
-                late = next((c for c in containers if c.labels[SERVICE_LABEL] in waiting), None)
-                if late is None:
-                    raise NotHealthyError(f"{', '.join(waiting)}: no container after {timeout_s:g} s")
-                raise self._not_healthy(late, f"is {_state(late)} after {timeout_s:g} s")
-            time.sleep(0.2)
+        self._engine.ensure_network(SHARED_NETWORK)
+        entry = observed.entry
+        is_there = entry is not None and entry.digest == self.entry_digest(spec.entry)
+        if entry is None or not is_there or entry.condition is Condition.ended:
+            self._compose(
+                *("up", "--detach", "--no-build", "--no-deps", "--quiet-pull", "--force-recreate", ENTRY_HOST)
+            )
+        else:
+            container = self._entry_container()
+            self._engine.write_file(container.identifier, CONFIGURATION, configuration(spec).encode())
+            self._engine.signal(container.identifier, "SIGUSR2")
+        self._require_entry()
 
-    def _secret(self) -> str:
-        """What the services know and nobody else; the same for as long as the deployment is there."""
-        try:
-            text = (self._folder / _VARIABLES).read_text(encoding="ascii")
-        except FileNotFoundError:
-            return secrets.token_hex(32)
-        kept = re.fullmatch(rf"{DEPLOYMENT_SECRET}=([0-9a-f]{{64}})\n", text)
-        return kept[1] if kept else secrets.token_hex(32)
+    def _entry_container(self) -> Container:
+        found = self._engine.containers({DEPLOYMENT_LABEL: self._name})
+        return next(container for container in found if ENTRY_LABEL in container.labels)
 
-    def _containers(self) -> list[Container]:
-        return self._engine.containers({DEPLOYMENT_LABEL: self._name})
+    def _require_entry(self) -> None:
+        """Refuse to go on with an entry that does not run."""
+        deadline = time.monotonic() + _ENTRY_S
+        while True:
+            container = self._entry_container()
+            if container.restarts or container.state not in ("running", "created"):
+                tail = self._engine.log_tail(container.identifier, 25)
+                raise EngineError(f"the entry ({container.name}) does not run", details=tail)
+            if container.health == "healthy":
+                return
+            if time.monotonic() > deadline:
+                raise EngineError(f"the entry ({container.name}) did not begin within {_ENTRY_S} s")
+            time.sleep(0.05)
 
-    def _not_healthy(self, container: Container, what: str) -> NotHealthyError:
-        tail = self._engine.log_tail(container, _LOG_TAIL)
-        hint = (
-            f"`docker logs {container.name}` shows all of its log; "
-            f"`docker compose --project-name {self.project} down` removes what was started"
-        )
-        return NotHealthyError(
-            f"{container.labels[SERVICE_LABEL]} ({container.name}) {what}", details=tail, hint=hint
+    def start(self, spec: DeploymentSpec, service: str, total: int) -> None:
+        """Make new replicas until there are `total`, beside the old ones."""
+        host = spec.service(service).host
+        self._compose(
+            *("up", "--detach", "--no-build", "--no-deps", "--no-recreate", "--quiet-pull"),
+            *("--scale", f"{host}={total}", host),
         )
 
-    def _write(self, files: dict[str, str]) -> None:
-        """All files at once: a folder that is complete takes the place of the old one."""
-        # Readable for this user alone: the values of variables stand in these files.
-        fresh = Path(tempfile.mkdtemp(prefix=f".{self._folder.name}-", dir=self._folder.parent))
-        for path, text in files.items():
-            (fresh / path).parent.mkdir(parents=True, exist_ok=True)
-            (fresh / path).write_text(text, encoding="utf-8")
-        shutil.rmtree(self._folder, ignore_errors=True)
-        fresh.rename(self._folder)
+    def stop(self, replicas: Sequence[Replica]) -> None:
+        """Have replicas finish what they run, all at once, and remove them."""
+        self._engine.remove_containers([replica.identifier for replica in replicas])
+
+    def log_tail(self, replica: Replica, lines: int) -> str:
+        """The last lines that a replica wrote."""
+        return self._engine.log_tail(replica.identifier, lines)
+
+    def show_logs(self, hosts: Sequence[str], *, follow: bool, tail: int | None) -> None:
+        """Show what replicas of services wrote, of all of them and of the entry where none is named."""
+        last = [] if tail is None else ["--tail", str(tail)]
+        self._engine.show(
+            self._folder,
+            *("--project-name", self.project, "logs", *last, *(["--follow"] if follow else []), *hosts),
+        )
+
+    def remove(self, *, with_data: bool) -> None:
+        """Take away all of it: replicas, entry and network, and the volumes where nothing is to be kept."""
+        self._compose("down", "--remove-orphans", *(["--volumes"] if with_data else []))
+
+    def _compose(self, *arguments: str) -> None:
+        self._engine.compose(self._folder, "--project-name", self.project, *arguments)
 
 
-def _state(container: Container) -> str:
-    return container.state if container.state != "running" else str(container.health)
+def _replica(container: Container) -> Replica:
+    return Replica(
+        identifier=container.identifier,
+        name=container.name,
+        digest=container.labels.get(DIGEST_LABEL, ""),
+        condition=_condition(container),
+        restarts=container.restarts,
+    )
+
+
+def _condition(container: Container) -> Condition:
+    if container.state in ("created", "exited", "dead", "removing"):
+        return Condition.ended
+    match container.health:
+        case "healthy":
+            return Condition.ready
+        case "unhealthy":
+            return Condition.unhealthy
+        case None:
+            return Condition.ready
+    return Condition.starting
+
+
+def _grace_s(service: ServiceSpec) -> int:
+    """Seconds that a replica has to finish what it runs."""
+    return math.ceil(service.timeout_s) + LAME_DUCK_S + _GRACE_S
+
+
+def _volumes(service: ServiceSpec) -> list[tuple[str, str]]:
+    """Volumes of the deployment by name, and where they are in a replica."""
+    volumes = []
+    if service.cache_folder and not service.cache_bind:
+        volumes.append(("huggingface", service.cache_folder))
+    if service.tasks_folder:
+        volumes.append((f"{service.host}-tasks", service.tasks_folder))
+    return volumes
+
+
+def _amounts(cpus: float | None, memory: int | None) -> dict[str, str]:
+    amounts = {
+        "cpus": None if cpus is None else f"{cpus:g}",
+        "memory": None if memory is None else f"{memory}b",
+    }
+    return {name: amount for name, amount in amounts.items() if amount is not None}

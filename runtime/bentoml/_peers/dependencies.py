@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from bentoml._dependency import Dependency
 from bentoml._environment import (
     deployment_addresses,
+    deployment_token_variable,
     deployment_variable,
     peer_addresses,
     peer_variable,
@@ -63,7 +64,7 @@ def connect_peers(
         BentoMLConfigException: names every variable that holds no address, or one that holds what it may not.
     """
     blocking = BlockingLoop()
-    clients: dict[tuple[tuple[str, ...], str | None], AnyPeer] = {}
+    clients: dict[tuple[tuple[str, ...], str | None, str | None], AnyPeer] = {}
     by_attribute: dict[str, AnyPeer] = {}
     missing: list[str] = []
     for attribute, dependency in dependencies.items():
@@ -78,7 +79,11 @@ def connect_peers(
                 "graph balances its calls itself"
             )
         # One address may be known by a class in one place and by none in another.
-        key = addresses, dependency.on.name if dependency.on is not None else None
+        key = (
+            addresses,
+            dependency.on.name if dependency.on is not None else None,
+            _token(dependency, environ),
+        )
         if key not in clients:
             clients[key] = _client(dependency, addresses, variable, limits, environ, blocking)
         by_attribute[attribute] = clients[key]
@@ -100,6 +105,13 @@ def _addresses(where: str, dependency: Dependency, environ: Mapping[str, str]) -
     return peer_addresses(name, environ), peer_variable(name)
 
 
+def _token(dependency: Dependency, environ: Mapping[str, str]) -> str | None:
+    """What a deployment asks its callers for; None where nobody says."""
+    if dependency.deployment is None:
+        return None
+    return environ.get(deployment_token_variable(dependency.deployment, dependency.cluster)) or None
+
+
 def _client(
     dependency: Dependency,
     addresses: tuple[str, ...],
@@ -110,7 +122,7 @@ def _client(
 ) -> AnyPeer:
     on = dependency.on
     if on is None or dependency.edge.is_external:
-        return ExternalPeer(addresses[0], on, limits.answer_s)
+        return ExternalPeer(addresses[0], on, limits.answer_s, _token(dependency, environ))
     return Peer(
         on, addresses, source=variable, limits=limits, token=token_for(on.name, environ), blocking=blocking
     )

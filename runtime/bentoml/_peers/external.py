@@ -25,12 +25,16 @@ class ExternalPeer:
     Args:
         service: its class, where `depends()` was given one.
         timeout_s: seconds to wait for each piece of an answer.
+        token: what it asks its callers for, if it does.
     """
 
-    def __init__(self, address: str, service: Service[Any] | None, timeout_s: float) -> None:
+    def __init__(
+        self, address: str, service: Service[Any] | None, timeout_s: float, token: str | None = None
+    ) -> None:
         self._address = address
         self._service = service
         self._timeout_s = timeout_s
+        self._token = token
         # Connections belong to the loop that made them, and an endpoint may run one of its own.
         self._by_loop: MutableMapping[object, AsyncHTTPClient] = weakref.WeakKeyDictionary()
 
@@ -39,7 +43,9 @@ class ExternalPeer:
         loop = _running_loop()
         client = None if loop is None else self._by_loop.get(loop)
         if client is None:
-            client = AsyncHTTPClient(self._address, timeout=self._timeout_s, server_ready_timeout=0)
+            client = AsyncHTTPClient(
+                self._address, token=self._token, timeout=self._timeout_s, server_ready_timeout=0
+            )
             if loop is not None:
                 self._by_loop[loop] = client
         return client
@@ -50,7 +56,9 @@ class ExternalPeer:
         if "_sync" not in own:
             # It asks for the schema. Threads that come before one is there do so side by side: behind a
             # lock, each would wait for the timeouts of all before it.
-            made = SyncHTTPClient(self._address, timeout=self._timeout_s, server_ready_timeout=0)
+            made = SyncHTTPClient(
+                self._address, token=self._token, timeout=self._timeout_s, server_ready_timeout=0
+            )
             if own.setdefault("_sync", made) is not made:
                 made.close()
         kept: SyncHTTPClient = own["_sync"]

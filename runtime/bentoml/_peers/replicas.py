@@ -27,8 +27,9 @@ LONGEST_CONNECT_S: Final = 3.0
 
 _RESOLVE_EVERY_S: Final = 2.0
 _FIRST_PROBE_S: Final = 0.05
-_LAST_PROBE_S: Final = 5.0
-_LEAVING_S: Final = 2.0  # for so long a replica that ends its connections is asked last
+_LAST_PROBE_S: Final = 1.0
+# For so long a replica that ends its connections is asked last: longer than it takes to drain.
+_LEAVING_S: Final = 5.0
 _MOST_IDLE: Final = 64
 
 

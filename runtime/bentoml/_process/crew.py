@@ -32,6 +32,7 @@ class Times:
     Args:
         stuck_after_s: how long the loop of a worker may be silent.
         grace_s: how long a worker may take to end.
+        lame_duck_s: how long requests are still taken after SIGTERM.
         tick_s: how often stuck workers are looked for.
         first_pause_s: before a worker is started again; it doubles with each one that does not last.
         proven_after_s: what dies after so long did not die of its start, and is started again soon.
@@ -39,6 +40,7 @@ class Times:
 
     stuck_after_s: float
     grace_s: float
+    lame_duck_s: float = LAME_DUCK_S
     tick_s: float = 1.0
     first_pause_s: float = 0.5
     longest_pause_s: float = 30.0
@@ -123,8 +125,9 @@ class Crew:
         loop = asyncio.get_running_loop()
         # A moment before workers take no more, or connections would wait where nobody takes them; and here,
         # since a worker whose loop is blocked has the port open for as long as that lasts.
-        lame_duck_s = LAME_DUCK_S - _EARLIER_S if number == signal.SIGTERM else 0.0
-        shutting = loop.call_later(lame_duck_s, self._port.shut)
+        is_considerate = number == signal.SIGTERM
+        shut_after_s = max(0.0, self._times.lame_duck_s - _EARLIER_S) if is_considerate else 0.0
+        shutting = loop.call_later(shut_after_s, self._port.shut)
         for index, keeper in self._keepers.items():
             worker = self._workers.get(index)
             if worker is None:
@@ -224,6 +227,7 @@ class Crew:
             index=plan.index,
             workers=len(self._task.workers),
             grace_s=self._times.grace_s,
+            lame_duck_s=self._times.lame_duck_s,
         )
 
     def _bury(self, worker: _Worker) -> None:

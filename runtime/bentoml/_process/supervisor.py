@@ -18,7 +18,7 @@ from bentoml._process.crew import Crew, Times
 from bentoml._process.management import ManagementServer
 from bentoml._process.port import PublicPort, bound
 from bentoml._process.processes import ForkedProcesses, FreshProcesses, Processes
-from bentoml._process.task import ServiceTask
+from bentoml._process.task import LAME_DUCK_S, ServiceTask
 
 log = logging.getLogger("bentoml")
 
@@ -30,10 +30,16 @@ STUCK_MARGIN_S = 30.0
 
 
 def times_of(
-    config: ServiceConfig, *, stuck_margin_s: float = STUCK_MARGIN_S, grace_s: float = GRACE_S
+    config: ServiceConfig,
+    *,
+    stuck_margin_s: float = STUCK_MARGIN_S,
+    grace_s: float = GRACE_S,
+    lame_duck_s: float = LAME_DUCK_S,
 ) -> Times:
     """How long a service with this configuration is waited for."""
-    return Times(stuck_after_s=config.traffic.timeout + stuck_margin_s, grace_s=grace_s)
+    return Times(
+        stuck_after_s=config.traffic.timeout + stuck_margin_s, grace_s=grace_s, lame_duck_s=lame_duck_s
+    )
 
 
 class Supervisor:
@@ -46,10 +52,13 @@ class Supervisor:
         stop_at_end_of_stdin: bool = False,
         stuck_margin_s: float = STUCK_MARGIN_S,
         grace_s: float = GRACE_S,
+        lame_duck_s: float = LAME_DUCK_S,
     ) -> None:
         self._task = task
         self._stop_at_end_of_stdin = stop_at_end_of_stdin
-        self._times = times_of(task.config, stuck_margin_s=stuck_margin_s, grace_s=grace_s)
+        self._times = times_of(
+            task.config, stuck_margin_s=stuck_margin_s, grace_s=grace_s, lame_duck_s=lame_duck_s
+        )
         self._stop_signal = signal.SIGTERM
         self._failed = False
 

@@ -58,6 +58,7 @@ class WorkerTask:
         target: `module:Class` of the service.
         config: the service's configuration, its layers merged.
         grace_s: how long the worker may take to end once it is told to stop.
+        lame_duck_s: how long it takes requests even then.
     """
 
     target: str
@@ -67,3 +68,4 @@ class WorkerTask:
     index: int
     workers: int
     grace_s: float
+    lame_duck_s: float = LAME_DUCK_S

@@ -28,7 +28,7 @@ from bentoml._process.failure import reason
 from bentoml._process.lifespan import lifespan
 from bentoml._process.line import STACKS_SIGNAL, WorkerEnd
 from bentoml._process.server import WorkerServer
-from bentoml._process.task import LAME_DUCK_S, WorkerTask
+from bentoml._process.task import WorkerTask
 from bentoml._service import Service
 from bentoml._serving.application import Application, Replica, create_app
 
@@ -136,7 +136,7 @@ async def _serve(
             server.drain(lame_duck_s)
             app.must_end_within(task.grace_s)
 
-        loop.add_signal_handler(signal.SIGTERM, drain, LAME_DUCK_S)
+        loop.add_signal_handler(signal.SIGTERM, drain, task.lame_duck_s)
         loop.add_signal_handler(signal.SIGINT, drain, 0.0)
         asyncio.wrap_future(line.must_cut).add_done_callback(lambda _: server.cut())
         await server.serve_on(port, state, on_ready=partial(line.report, "ready"))

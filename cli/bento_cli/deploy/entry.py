@@ -1,0 +1,88 @@
+"""The proxy that a deployment is entered by, and that requests wait in: HAProxy, and what it goes by."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+from bento_cli.deploy.spec import DeploymentSpec, ServiceSpec
+from bento_templates import render
+
+ENTRY_HOST: Final = "entry"
+FOLDER: Final = "/usr/local/etc/haproxy"
+CONFIGURATION: Final = f"{FOLDER}/haproxy.cfg"
+COMMAND: Final = ("haproxy", "-W", "-db", "-f", CONFIGURATION)
+
+# Of the container: for the public, and for other deployments on the engine.
+PORT: Final = 3000
+INTERNAL_PORT: Final = 3001
+
+_FIRST_DOOR: Final = 3100
+_FEWEST_SLOTS: Final = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """Where one service is reached through the proxy.
+
+    Args:
+        port: of the proxy, `target_port` of a replica.
+        slots: how many replicas it can tell apart, those of an update's two revisions.
+    """
+
+    service: str
+    host: str
+    port: int
+    target_port: int
+    slots: int
+    timeout_ms: int
+    queue: int | None
+    is_encrypted: bool
+
+
+def doors(spec: DeploymentSpec) -> list[Door]:
+    """One for each service, on ports that do not depend on what the others are like."""
+    return [_door(service, _FIRST_DOOR + number) for number, service in enumerate(spec.services)]
+
+
+def _door(service: ServiceSpec, port: int) -> Door:
+    return Door(
+        service=service.name,
+        host=service.host,
+        port=port,
+        target_port=service.port,
+        slots=max(_FEWEST_SLOTS, 2 * service.scaling.most + 2),
+        timeout_ms=round(service.timeout_s * 1000),
+        queue=service.queue,
+        is_encrypted=service.scheme == "https",
+    )
+
+
+def configuration(spec: DeploymentSpec) -> str:
+    """What HAProxy goes by."""
+    entry = spec.entry
+    return render(
+        "deployment/haproxy.cfg.j2",
+        deployment=spec.name,
+        folder=FOLDER,
+        entry={
+            "port": PORT,
+            "internal_port": INTERNAL_PORT,
+            "backend": spec.service(entry.service).host,
+            "certificate": f"{FOLDER}/certificate.pem" if entry.has_certificate else None,
+            "token": f"{FOLDER}/token" if entry.needs_token else None,
+        },
+        doors=doors(spec),
+    )
+
+
+def hold_script() -> str:
+    """The action that lets requests wait for a server."""
+    return resources.files("bento_templates").joinpath("deployment/hold.lua").read_text(encoding="utf-8")
+
+
+def rules_digest(text: str) -> str:
+    """Stands for a configuration."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
