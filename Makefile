@@ -40,7 +40,7 @@ soak: $(VENV)/.project ## ten minutes of mixed load on a service whose workers a
 fuzz: $(VENV)/.project ## decoders, endpoints and archives against very many odd requests and files
 	@BENTO_FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -q tests/robustness/test_decoders.py
 	@BENTO_FUZZ_EXAMPLES=500 $(BIN)/python -m pytest -q tests/robustness/test_openapi.py
-	@BENTO_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest -q tests/cli/test_archive.py
+	@BENTO_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest -q tests/cli/store/test_archive.py
 
 schema: $(VENV)/.project ## write bentofile.schema.json from the model
 	@$(BIN)/python -m bento_cli.schema bentofile.schema.json

@@ -14,11 +14,11 @@ from typing import Final, TypeAlias
 
 from packaging.utils import canonicalize_name
 
-from bento_cli.bento import Bento
 from bento_cli.engine import Builder, BuildOptions, BuildProgress, Built, Image, ImageBuild
 from bento_cli.errors import BentoError, EngineError
 from bento_cli.image import ENVIRONMENT_FOLDER, LABEL_PREFIX, SIZES_NAME
 from bento_cli.names import kebab_case
+from bento_cli.store.bento import Bento
 
 # What stands for all that an image was made of, and for all that its import ran and ran with.
 INPUTS_LABEL: Final = f"{LABEL_PREFIX}inputs"

@@ -14,18 +14,18 @@ from typing import Any, Final, Literal, TypeAlias
 from pydantic import ValidationError
 
 from bento_cli.arguments import Arguments
-from bento_cli.bento import Bento
-from bento_cli.building import Voice, built
-from bento_cli.clusters import Cluster, Clusters
+from bento_cli.build.building import Voice, built
 from bento_cli.containerize import AS_USUAL, ContainerizeOptions, ServiceImage
 from bento_cli.deploy.by_name import Found, find_deployments
+from bento_cli.deploy.clusters import Cluster, Clusters
+from bento_cli.deploy.config import DeploymentConfig, deployment_name
 from bento_cli.deploy.deployment import Change, Deployment
 from bento_cli.deploy.desired import DeployOptions, default_name, desired_deployment, require_gpu
 from bento_cli.deploy.spec import DeploymentSpec
-from bento_cli.deployment_config import DeploymentConfig, deployment_name
 from bento_cli.engine import Engine, EngineFacts
 from bento_cli.engine.docker import DockerEngine
 from bento_cli.errors import BentoError
+from bento_cli.store.bento import Bento
 from bento_cli.yaml_file import YamlFile, in_words, location_of
 from bentoml._layers import merge
 

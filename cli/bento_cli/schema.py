@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from bento_cli.bentofile import Bentofile
+from bento_cli.project.bentofile import Bentofile
 
 
 def schema_text() -> str:

@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Final
 
 from bento_cli.arguments import Arguments
-from bento_cli.bento import Bento
 from bento_cli.build import plan_build
+from bento_cli.build.named import find_project
 from bento_cli.compose import url_scheme
 from bento_cli.errors import BentoError, NotHealthyError
 from bento_cli.gpus import deal_gpus
 from bento_cli.image import service_variables
-from bento_cli.models import LocalModel, ServiceModel
-from bento_cli.project import find_project
+from bento_cli.project.models import LocalModel, ServiceModel
 from bento_cli.store import Store
+from bento_cli.store.bento import Bento
 from bento_cli.variables import open_variables, require_variables
 from bento_cli.yaml_file import YamlFile
 from bentoml import _environment as environment

@@ -17,8 +17,8 @@ from bentoml._service import Service
 from bentoml.exceptions import BentoMLException, MissingDependencyException, NotFound
 
 if TYPE_CHECKING:
-    from bento_cli.bento import Bento
     from bento_cli.serve import LocalGraph
+    from bento_cli.store.bento import Bento
     from bentoml._client.http import SyncHTTPClient
 
 log = logging.getLogger("bentoml")
@@ -89,8 +89,8 @@ def serve(
     with toolchain("serve"):
         from bento_cli import serve as local
         from bento_cli.arguments import as_arguments
-        from bento_cli.bento import Bento
-        from bento_cli.bentofile import bentofile_for
+        from bento_cli.project.bentofile import bentofile_for
+        from bento_cli.store.bento import Bento
 
         arguments = as_arguments(args or {})
         if isinstance(bento, Service | type):
@@ -146,10 +146,10 @@ def build(
     """
     with toolchain("build"):
         from bento_cli.build import plan_build
-        from bento_cli.locking import kept_locks, lock_build
-        from bento_cli.pinning import pin_models
+        from bento_cli.build.locking import kept_locks, lock_build
+        from bento_cli.build.pinning import pin_models
+        from bento_cli.build.writing import write_bento
         from bento_cli.store import Store
-        from bento_cli.writing import write_bento
         from bento_cli.yaml_file import YamlFile
 
         root, target = (Path(), service) if isinstance(service, str) else service_place(service)
@@ -179,7 +179,7 @@ def build(
 def export_model(model: StoredModel, path: str | os.PathLike[str], output_format: str | None) -> str:
     """What `bentoml.models.export_model` does."""
     with toolchain("models.export_model"):
-        from bento_cli import model_transfer
+        from bento_cli.store import model_transfer
 
         return str(model_transfer.export_model(model, os.fspath(path), output_format))
 
@@ -187,7 +187,7 @@ def export_model(model: StoredModel, path: str | os.PathLike[str], output_format
 def import_model(path: str | os.PathLike[str]) -> StoredModel:
     """What `bentoml.models.import_model` does."""
     with toolchain("models.import_model"):
-        from bento_cli import model_transfer
+        from bento_cli.store import model_transfer
 
         return model_transfer.import_model(os.fspath(path), ModelStore())
 
@@ -246,9 +246,9 @@ def export_bento(
         MissingDependencyException: the toolchain is not installed.
     """
     with toolchain("export_bento"):
-        from bento_cli.archive import as_form
-        from bento_cli.bento_transfer import export_bento as export
         from bento_cli.store import Store
+        from bento_cli.store.archive import as_form
+        from bento_cli.store.bento_transfer import export_bento as export
 
         bento = Store().get(tag) if isinstance(tag, str) else tag
         return str(export(bento, os.fspath(path), form=as_form(output_format)))
@@ -265,8 +265,8 @@ def import_bento(path: str | os.PathLike[str], input_format: str | None = None) 
         MissingDependencyException: the toolchain is not installed.
     """
     with toolchain("import_bento"):
-        from bento_cli.bento_transfer import import_bento as import_
         from bento_cli.store import Store
+        from bento_cli.store.bento_transfer import import_bento as import_
 
         return import_(os.fspath(path), Store())[0]
 

@@ -24,13 +24,13 @@ from bentoml._toolchain import log, service_place, toolchain
 from bentoml.exceptions import BentoMLException
 
 if TYPE_CHECKING:
-    from bento_cli.bento import Bento
     from bento_cli.containerize import ContainerizeOptions, ServiceImage
     from bento_cli.deploy.deployment import Change
     from bento_cli.deploy.deployment import Deployment as _Deployed
     from bento_cli.deploy.report import Report
     from bento_cli.deploying import Mode, Place
     from bento_cli.engine import Engine
+    from bento_cli.store.bento import Bento
     from bentoml._client.http import AsyncHTTPClient, SyncHTTPClient
 
     Servable: TypeAlias = str | os.PathLike[str] | Bento | Service[Any] | type[Any]
@@ -435,10 +435,10 @@ class _Said:
         """Have a deployment be so: what it needs is made before this returns, and the rest goes on."""
         with toolchain(f"deployment.{mode}"):
             from bento_cli.arguments import as_arguments
-            from bento_cli.bento import Bento
             from bento_cli.containerize import options_to_run
+            from bento_cli.deploy.config import load_deployment_config
             from bento_cli.deploying import Entry, Said, find_wanted, merged_config
-            from bento_cli.deployment_config import load_deployment_config
+            from bento_cli.store.bento import Bento
 
             file = None
             config: Mapping[str, object] = self.config_dict or {}

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from bento_cli.bentofile import Bentofile, read_bentofile
-from bento_cli.discovery import Discovery, discover
 from bento_cli.errors import InputError, Problem
+from bento_cli.project.bentofile import Bentofile, read_bentofile
+from bento_cli.project.discovery import Discovery, discover
+from bento_cli.project.slicing import Slice, slice_service
+from bento_cli.project.source import Project
 from bento_cli.requirements import runtime_requirements
-from bento_cli.slicing import Slice, slice_service
-from bento_cli.source import Project
 from bento_cli.yaml_file import YamlFile, validate
 
 PROJECTS = Path(__file__).parents[1] / "projects"

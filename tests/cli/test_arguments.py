@@ -10,7 +10,7 @@ from tests.cli.conftest import BentofileProblems, WriteProject
 from typer.testing import CliRunner
 
 from bento_cli.arguments import argument_value, as_arguments, load_arguments
-from bento_cli.building import built
+from bento_cli.build.building import built
 from bento_cli.commands._options import given_arguments
 from bento_cli.commands.build import app as build
 from bento_cli.console import Console

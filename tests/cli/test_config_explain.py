@@ -10,11 +10,11 @@ from tests.cli.conftest import WriteProject
 from typer.testing import CliRunner
 
 from bento_cli.build import plan_build
+from bento_cli.build.writing import write_bento
 from bento_cli.commands.config import app
 from bento_cli.errors import BentoError, InputError, NotFoundError
 from bento_cli.explained import Layer, explain
 from bento_cli.store import Store
-from bento_cli.writing import write_bento
 
 FILES = {
     "bentofile.yaml": "service: service:Entry\n",

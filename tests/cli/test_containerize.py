@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console as RichConsole
 
-from bento_cli.bento import Bento, Manifest, ManifestDependency, ManifestLock, ManifestService
 from bento_cli.commands._image_progress import Lines, Plain, Silent
 from bento_cli.commands.containerize import as_data, row
 from bento_cli.console import Console
@@ -34,6 +33,7 @@ from bento_cli.engine import (
     ImageBuild,
 )
 from bento_cli.errors import BentoError, EngineError
+from bento_cli.store.bento import Bento, Manifest, ManifestDependency, ManifestLock, ManifestService
 
 DOCKERFILE = """\
 FROM python:3.11-slim AS python

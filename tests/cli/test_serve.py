@@ -11,6 +11,7 @@ import pytest
 from tests.cli.conftest import PROJECTS, WriteProject
 
 from bento_cli.build import plan_build
+from bento_cli.build.writing import write_bento
 from bento_cli.errors import BentoError, InputError, NotFoundError
 from bento_cli.serve import (
     LocalGraph,
@@ -22,7 +23,6 @@ from bento_cli.serve import (
     servable_project,
 )
 from bento_cli.store import Store
-from bento_cli.writing import write_bento
 from bentoml._gpus import Share
 from bentoml._graph import Edge, ServiceGraph, ServiceNode
 

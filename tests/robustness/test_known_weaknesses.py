@@ -7,7 +7,7 @@ Those that concern building a project are here, one test each. The others have t
 - Multipart bodies that keep a server busy (CVE-2024-9056, CVE-2024-8966): `test_decoders.py` here and
   `tests/runtime/serving/test_body.py`.
 - Files fetched from addresses that a caller names (CVE-2025-54381): `tests/runtime/serving/test_fetch.py`.
-- Archives that write outside of their folder (CVE-2026-27905): `tests/cli/test_archive.py`.
+- Archives that write outside of their folder (CVE-2026-27905): `tests/cli/store/test_archive.py`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
-from bento_cli.bento import Tag
 from bento_cli.build import plan_build
+from bento_cli.build.writing import render_bento, write_bento
 from bento_cli.errors import BentoError, InputError
 from bento_cli.store import Store
-from bento_cli.writing import render_bento, write_bento
+from bento_cli.store.bento import Tag
 
 SERVICE = "import bentoml\n\n@bentoml.service\nclass Entry: ...\n"
 

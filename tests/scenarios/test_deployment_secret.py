@@ -45,7 +45,9 @@ def _secret_in(run: Run, service: str) -> str:
 def _replica(run: Run, service: str) -> str:
     """The one replica of a service, whatever its number."""
     labels = ("label=org.bentoml.deployment=secretive", f"label=org.bentoml.service={service}")
-    [replica] = run("docker", "ps", "-q", *(word for label in labels for word in ("--filter", label))).stdout.split()
+    [replica] = run(
+        "docker", "ps", "-q", *(word for label in labels for word in ("--filter", label))
+    ).stdout.split()
     return replica
 
 

@@ -11,13 +11,13 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from bento_cli.bento import Bento
-from bento_cli.clusters import Clusters
 from bento_cli.commands._deployment_progress import DeploymentProgress
 from bento_cli.commands._options import ArgFiles, Args, Quiet, given_arguments, key_value
 from bento_cli.commands.containerize import TryImport, make_images
 from bento_cli.console import Console
 from bento_cli.containerize import ContainerizeOptions, ServiceImage, options_to_run
+from bento_cli.deploy.clusters import Clusters
+from bento_cli.deploy.config import DeploymentConfig, load_deployment_config
 from bento_cli.deploy.deployment import Change, Deployment
 from bento_cli.deploy.revisions import deployed_names
 from bento_cli.deploy.spec import Strategy
@@ -31,9 +31,9 @@ from bento_cli.deploying import (
     merged_config,
     place_at,
 )
-from bento_cli.deployment_config import DeploymentConfig, load_deployment_config
 from bento_cli.engine import Engine
 from bento_cli.errors import BentoError
+from bento_cli.store.bento import Bento
 from bento_cli.yaml_file import YamlFile, parse_yaml, read_text, validate
 
 

@@ -9,15 +9,15 @@ from typing import Annotated
 import typer
 
 from bento_cli.build import BuildPlan, plan_build
+from bento_cli.build.locking import kept_locks, lock_build
+from bento_cli.build.named import find_project
+from bento_cli.build.pinning import pin_models
+from bento_cli.build.writing import write_bento
 from bento_cli.commands._options import ArgFiles, Args, Quiet, given_arguments, key_value, say_notes, single
 from bento_cli.console import Console
 from bento_cli.lock import checked_platform
-from bento_cli.locking import kept_locks, lock_build
-from bento_cli.pinning import pin_models
-from bento_cli.project import find_project
 from bento_cli.requirements import NOT_REACHED, Decision
 from bento_cli.store import Store
-from bento_cli.writing import write_bento
 from bentoml._graph import as_text
 
 

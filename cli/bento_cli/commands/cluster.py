@@ -9,10 +9,10 @@ from typing import Annotated, TypeAlias
 import typer
 from pydantic import ValidationError
 
-from bento_cli.clusters import DEFAULT, Cluster, Clusters, load_instance_types
 from bento_cli.commands._options import Quiet
 from bento_cli.commands._output import Output, OutputOption, Table, show
 from bento_cli.console import Console
+from bento_cli.deploy.clusters import DEFAULT, Cluster, Clusters, load_instance_types
 from bento_cli.deploy.revisions import deployed_names
 from bento_cli.engine.docker import DockerEngine
 from bento_cli.errors import BentoError

@@ -11,15 +11,15 @@ from typing import Annotated, Final
 import typer
 
 from bento_cli.build import plan_build
+from bento_cli.build.named import find_project
 from bento_cli.commands._deploying import ConfigDict, ConfigFile, said_config
 from bento_cli.commands._options import ArgFiles, Args, given_arguments
 from bento_cli.commands._output import Output, OutputOption, Table, show
 from bento_cli.console import Console
+from bento_cli.deploy.config import effective_configs
 from bento_cli.deploying import as_deployment_config
-from bento_cli.deployment_config import effective_configs
 from bento_cli.errors import BentoError, NotFoundError, nearest, shown
 from bento_cli.explained import Layer, below, explain
-from bento_cli.project import find_project
 from bento_cli.store import Store
 from bento_cli.yaml_file import YamlFile
 from bentoml._graph import ServiceGraph

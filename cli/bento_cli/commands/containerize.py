@@ -10,8 +10,7 @@ from typing import Annotated
 
 import typer
 
-from bento_cli.bento import Bento
-from bento_cli.building import built
+from bento_cli.build.building import built
 from bento_cli.commands._image_progress import ProgressKind, image_progress
 from bento_cli.commands._options import Quiet, key_value, say_notes, single
 from bento_cli.compose import CPU_FILE_NAME, FILE_NAME
@@ -27,6 +26,7 @@ from bento_cli.containerize import containerize as build_images
 from bento_cli.engine import Builder, BuildOptions
 from bento_cli.engine.docker import DockerEngine
 from bento_cli.engine.plain import BUILDAH, NERDCTL, PODMAN, PlainBuilder
+from bento_cli.store.bento import Bento
 
 _PACKAGES_SHOWN = 5
 _DIGEST_SHOWN = len("sha256:") + 12

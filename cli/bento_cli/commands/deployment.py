@@ -23,11 +23,11 @@ from bento_cli.commands._output import Output, OutputOption, Table, show
 from bento_cli.console import Console
 from bento_cli.deploy.deployment import Change, Deployment
 from bento_cli.deploy.difference import difference
+from bento_cli.deploy.instance_types import instance_types
 from bento_cli.deploy.report import Report, report_on
 from bento_cli.deploy.revisions import deployed_names
 from bento_cli.deploying import Place, place_at
 from bento_cli.errors import BentoError, NotFoundError, NotHealthyError
-from bento_cli.instance_types import instance_types
 
 app = typer.Typer(
     rich_markup_mode=None,

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from bento_cli.bento_transfer import export_bento
 from bento_cli.commands._options import TagArgument, single
 from bento_cli.console import Console
 from bento_cli.store import Store
+from bento_cli.store.bento_transfer import export_bento
 
 
 def export(

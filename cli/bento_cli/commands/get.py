@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from bento_cli.bento import Bento, manifest_text
 from bento_cli.commands._options import TagArgument, single
 from bento_cli.console import Console
 from bento_cli.errors import NotFoundError, nearest
-from bento_cli.sbom import SBOM_NAME
+from bento_cli.image.sbom import SBOM_NAME
 from bento_cli.store import Store
+from bento_cli.store.bento import Bento, manifest_text
 
 
 class Output(str, Enum):

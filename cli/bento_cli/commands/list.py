@@ -9,10 +9,10 @@ from typing import Annotated, TypedDict
 import typer
 import yaml
 
-from bento_cli.bento import files_of
 from bento_cli.commands._options import single
 from bento_cli.console import Console
 from bento_cli.store import Store
+from bento_cli.store.bento import files_of
 
 
 class Output(str, Enum):

@@ -14,7 +14,7 @@ import typer
 
 from bento_cli.console import Console
 from bento_cli.errors import BentoError, NotFoundError
-from bento_cli.model_transfer import export_model, import_model
+from bento_cli.store.model_transfer import export_model, import_model
 from bentoml._model_store import ModelStore, ModelTag, StoredModel
 from bentoml.exceptions import BentoMLException, NotFound
 

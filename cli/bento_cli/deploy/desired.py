@@ -6,9 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bento_cli.bento import Bento
 from bento_cli.compose import url_scheme, whole_gpus
+from bento_cli.deploy.config import (
+    DeploymentConfig,
+    ServiceDeployment,
+    deployment_name,
+    effective_configs,
+    not_acted_on,
+)
 from bento_cli.deploy.entry import ENTRY_HOST, doors
+from bento_cli.deploy.instance_types import InstanceType, instance_types
 from bento_cli.deploy.spec import (
     Bounds,
     DeploymentSpec,
@@ -17,18 +24,11 @@ from bento_cli.deploy.spec import (
     ServiceSpec,
     Strategy,
 )
-from bento_cli.deployment_config import (
-    DeploymentConfig,
-    ServiceDeployment,
-    deployment_name,
-    effective_configs,
-    not_acted_on,
-)
 from bento_cli.engine import EngineFacts
 from bento_cli.errors import BentoError, EngineError, InputError, Problem, nearest
 from bento_cli.image import CACHE_FOLDER, container_address, tasks_folder
-from bento_cli.instance_types import InstanceType, instance_types
 from bento_cli.names import kebab_case
+from bento_cli.store.bento import Bento
 from bento_cli.variables import open_variables, require_variables
 from bento_cli.yaml_file import YamlFile
 from bentoml import _environment as environment

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from bento_cli.bento import Bento, Manifest, ManifestService
+from bento_cli.deploy.config import DeploymentConfig
 from bento_cli.deploy.desired import DeployOptions, desired_deployment
 from bento_cli.deploy.spec import Bounds, DeploymentSpec, ServiceSpec, Strategy
-from bento_cli.deployment_config import DeploymentConfig
 from bento_cli.errors import BentoError, InputError
+from bento_cli.store.bento import Bento, Manifest, ManifestService
 
 
 def bento(*envs: dict[str, str], **fields: Any) -> Bento:
