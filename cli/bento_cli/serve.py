@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -61,6 +61,17 @@ class Servable:
     variables: Mapping[str, Mapping[str, str]]
     required: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...] = ()
+
+    def knowing(self, values: Mapping[str, str]) -> Servable:
+        """The same, with values for variables that it may leave open; those of this process win over them."""
+        return replace(
+            self,
+            variables={name: {**values, **own} for name, own in self.variables.items()},
+            required={
+                name: tuple(variable for variable in names if variable not in values)
+                for name, names in self.required.items()
+            },
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import ssl
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -174,6 +178,26 @@ def test_another_project_finds_a_deployment_by_its_name(deploy: Deploy, free_por
     deploy("Caller", own_port, text=CALLER.format(name="found"), name="finder")
 
     assert httpx.post(f"http://127.0.0.1:{own_port}/work", json={}, timeout=30).status_code == 200
+
+
+def test_a_project_that_is_served_here_finds_a_deployment_by_its_name(
+    deploy: Deploy, free_port: int, project: Callable[[dict[str, str]], Path], run: Run, bento_home: Path
+) -> None:
+    deploy("Slow", free_port, name="found-from-here", access_authorization=True)
+    folder = project(
+        {"service.py": CALLER.format(name="found-from-here"), "bentofile.yaml": "service: service:Caller\n"}
+    )
+    command = [sys.executable, "-m", "bento_cli", "serve", str(folder), "--port", str(free_port + 1)]
+    environ = {**os.environ, "BENTOML_HOME": str(bento_home)}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline()  # the table comes when all services are ready
+            answer = httpx.post(f"http://127.0.0.1:{free_port + 1}/work", json={}, timeout=30)
+        finally:
+            process.send_signal(signal.SIGINT)
+
+    assert answer.status_code == 200, answer.text
 
 
 def test_a_deployment_that_is_not_there_is_named_before_anything_starts(

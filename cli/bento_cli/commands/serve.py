@@ -13,6 +13,7 @@ import typer
 
 from bento_cli.commands._options import ArgFiles, Args, given_arguments, say_notes, single
 from bento_cli.console import Console
+from bento_cli.deploy.by_name import published_here
 from bento_cli.gpus import gpu_table
 from bento_cli.serve import LocalGraph, LocalService, find_servable, plan_serve
 from bentoml._environment import LOG_FORMAT
@@ -72,6 +73,7 @@ def serve(
     started = time.monotonic()
     servable = find_servable(bento, arguments=given_arguments(arg, arg_file))
     say_notes(servable.notes, console)
+    servable = servable.knowing(published_here(servable.graph))
     services = plan_serve(servable, host=host, port=port, command=f"bento serve {shlex.quote(bento)}")
     console.info(as_text(servable.graph) + "\n")
     _say_gpus(services, console)

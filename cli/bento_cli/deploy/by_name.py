@@ -76,6 +76,24 @@ def find_deployments(
     return found
 
 
+def published_here(graph: ServiceGraph, home: Path | None = None) -> dict[str, str]:
+    """For services that run on this machine without an engine: variables of the deployments that it deployed.
+
+    Where each is published, and what it asks for; those of clusters, and that are not there, are left out.
+    """
+    variables: dict[str, str] = {}
+    for _, edge in _by_name(graph):
+        history = History(edge.deployment or "", home)
+        revision = history.active() if edge.cluster is None and history.exists else None
+        if revision is None or edge.deployment is None:
+            continue
+        variables[deployment_variable(edge.deployment)] = revision.spec.entry.url
+        token = history.variables().get(TOKEN_VARIABLE)
+        if token is not None:
+            variables[deployment_token_variable(edge.deployment)] = token
+    return variables
+
+
 def _published(name: str, cluster: str, homes: Mapping[str, Path]) -> tuple[str | None, str]:
     """Where a deployment of another cluster is reached; or None, and why it cannot be."""
     if cluster not in homes:
