@@ -31,6 +31,7 @@ BASE_IMAGE_MAP: Final = "BENTOML_BASE_IMAGE_MAP"
 _EPOCH: Final = "SOURCE_DATE_EPOCH"
 # The stage of a Dockerfile that says whether its service can be imported.
 _CHECK: Final = "CHECK"
+_IMPORTED: Final = "IMPORTED"
 _AT_ONCE: Final = 8
 _REPOSITORY: Final = r"(?:[A-Za-z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*"
 _PLATFORM: Final = r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?"
@@ -250,9 +251,11 @@ def _checked(build: ImageBuild, loaded: str | None, engine: Builder, may_skip: b
     requirements = (
         (build.context / build.dockerfile).with_name("requirements.txt").read_text(encoding="utf-8")
     )
-    label = {IMPORTED_LABEL: _digest([*steps, requirements, repr(sorted(build.base_images.items())), loaded])}
+    digest = _digest([*steps, requirements, repr(sorted(build.base_images.items())), loaded])
+    label = {IMPORTED_LABEL: digest}
     # Said even where the Dockerfile says the same: some builders look no further for stages that they need.
-    check = {_CHECK: "unchecked" if may_skip and engine.has_image(label) else "imported"}
+    is_known = may_skip and engine.has_image(label)
+    check = {_CHECK: "unchecked"} if is_known else {_CHECK: "imported", _IMPORTED: digest}
     return replace(build, arguments={**build.arguments, **check}, labels={**build.labels, **label})
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from bento_cli.deploy.deployment import Deployment
 from bento_cli.engine.docker import DockerEngine
-from tests.scenarios.conftest import PAIR, Run
+from tests.scenarios.conftest import PAIR, Run, unused_port
 
 pytestmark = pytest.mark.docker
 
@@ -40,6 +40,16 @@ def deployed(run: Run, name: str, free_port: int) -> str:
     return name
 
 
+@pytest.fixture(scope="module")
+def standing(run: Run) -> Iterator[tuple[str, int]]:
+    """Name and port of a deployment that tests look at and leave as it is."""
+    name, port = f"tried-{uuid.uuid4().hex[:8]}", unused_port()
+    result = run("bento", "deployment", "create", PAIR, "--name", name, "--port", str(port))
+    assert result.returncode == 0, result.stderr
+    yield name, port
+    run("bento", "deployment", "delete", name, "--yes")
+
+
 def ask(port: int, **options: Any) -> httpx.Response:
     """A request to the entry, which doubles numbers and adds them up."""
     return httpx.post(f"http://127.0.0.1:{port}/total", json={"numbers": [1, 2, 3]}, timeout=30, **options)
@@ -51,21 +61,23 @@ def about(run: Run, name: str) -> dict[str, Any]:
     return data
 
 
-def test_what_runs_is_listed_with_how_it_is(run: Run, deployed: str, free_port: int) -> None:
+def test_what_runs_is_listed_with_how_it_is(run: Run, standing: tuple[str, int]) -> None:
+    deployed, port = standing
     listed = run("bento", "deployment", "list", "--search", deployed).stdout.splitlines()
 
     assert [line.split()[:3] for line in listed] == [
         ["name", "status", "revision"],
         [deployed, "running", "1"],
     ]
-    assert about(run, deployed)["endpoint_urls"] == [f"http://127.0.0.1:{free_port}"]
+    assert about(run, deployed)["endpoint_urls"] == [f"http://127.0.0.1:{port}"]
     assert {s: (it["ready"], it["wanted"]) for s, it in about(run, deployed)["services"].items()} == {
         "Doubler": (1, 1),
         "Front": (1, 1),
     }
 
 
-def test_a_name_that_is_taken_is_not_taken_again(run: Run, deployed: str) -> None:
+def test_a_name_that_is_taken_is_not_taken_again(run: Run, standing: tuple[str, int]) -> None:
+    deployed, _ = standing
     result = run("bento", "deployment", "create", PAIR, "--name", deployed)
 
     assert (result.returncode, about(run, deployed)["revision"]) == (1, 1)
@@ -176,14 +188,18 @@ def test_who_asks_brings_the_token(run: Run, name: str, free_port: int) -> None:
     assert ask(free_port, headers={"authorization": f"Bearer {token}"}).json() == 12
 
 
-def test_the_log_of_one_service_is_shown(run: Run, deployed: str) -> None:
+def test_the_log_of_one_service_is_shown(run: Run, standing: tuple[str, int]) -> None:
+    deployed, _ = standing
     result = run("bento", "deployment", "logs", deployed, "Doubler", "--tail", "5")
 
     assert (result.returncode, "Doubler ready on" in result.stdout) == (0, True)
     assert "front" not in result.stdout
 
 
-def test_a_log_that_is_followed_ends_with_ctrl_c(run: Run, bento_home: Path, deployed: str) -> None:
+def test_a_log_that_is_followed_ends_with_ctrl_c(
+    run: Run, bento_home: Path, standing: tuple[str, int]
+) -> None:
+    deployed, _ = standing
     command = [sys.executable, "-m", "bento_cli", "deployment", "logs", deployed, "Doubler", "--follow"]
     with subprocess.Popen(
         command,

@@ -183,6 +183,8 @@ def test_a_secret_reaches_the_steps_that_need_it_and_no_image(
 def test_a_service_that_asks_for_a_gpu_while_it_is_imported_is_told_where_to_ask(
     run: Run, settings: dict[str, str], tmp_path: Path, backend: str
 ) -> None:
+    # The same image but for what is imported: a builder is not to take that as done.
+    assert run("bento", "containerize", PAIR, "--backend", backend, **settings).returncode == 0
     asking = 'raise RuntimeError("Found no NVIDIA driver on your system.")\n'
     (tmp_path / "service.py").write_text(f"{(PAIR / 'service.py').read_text()}\n{asking}")
     (tmp_path / "bentofile.yaml").write_text("service: service:Front")
