@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -248,13 +249,18 @@ def _options(
         port=said.port or DeployOptions.port,
         use_gpu=said.use_gpu,
         cache_folder=str(Path(cache).resolve()) if cache else None,
-        has_certificate=said.certificate is not None or deployment.has_certificate,
+        certificate=stands_for(said.certificate or deployment.certificate),
         addresses=others.addresses,
-        tokens=frozenset(others.tokens),
+        tokens={name: stands_for(token) for name, token in others.tokens.items()},
         cpus=facts.cpus,
         memory=facts.memory,
         instance_types=place.cluster.instance_types,
     )
+
+
+def stands_for(secret: str | None) -> str:
+    """What tells a secret from another one, and nothing else of it; empty for none."""
+    return "" if secret is None else hashlib.sha256(secret.encode()).hexdigest()[:16]
 
 
 def require_new(deployment: Deployment) -> None:

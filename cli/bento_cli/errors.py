@@ -5,6 +5,7 @@ BentoError              1   anything that a message explains
 │   └── DiscoveryError      of the services in a project's modules
 ├── NotFoundError       4   a Bento, a project or a deployment that is not there
 ├── EngineError         5   no engine, or an engine that failed
+│   └── EntryError          a deployment cannot be entered as it should be
 └── NotHealthyError     6   a service that did not become ready
 
 2 is left to the command line's own usage errors. A bug is none of these and keeps its traceback.
@@ -70,6 +71,10 @@ class EngineError(BentoError):
     """The container engine is missing, or what it was asked for failed."""
 
     exit_code = 5
+
+
+class EntryError(EngineError):
+    """The entry of a deployment cannot be had as it is wanted: its port is in use, or it does not run."""
 
 
 class NotHealthyError(BentoError):

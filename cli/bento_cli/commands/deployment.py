@@ -365,10 +365,12 @@ def wait(
     """
     deployment = _existing(place_at(cluster), name)
     deadline = time.monotonic() + timeout
-    while (status := deployment.status()) != "running":
-        last = deployment.history.last()
+    while True:
+        status, last = deployment.status(), deployment.history.last()
         if last is not None and last.status == "failed":
-            raise NotHealthyError(f"{name} is {status}: {last.reason}")
+            raise NotHealthyError(f"revision {last.number} of {name} was taken back: {last.reason}")
+        if status == "running":
+            break
         if status == "terminated":
             raise NotHealthyError(f"{name} is terminated", hint=f"bento deployment start {name}")
         if time.monotonic() > deadline:

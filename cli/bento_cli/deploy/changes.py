@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 from bento_cli.deploy.observed import Condition, Replica
@@ -90,8 +91,13 @@ def _roll_out(
 ) -> None:
     restarts: dict[str, int] = {}
     settled = False
+    # Those that were so before are what is to be repaired, and no reason to give up.
+    broken = {r.identifier for r in target.observe().replicas(service.name) if _is_broken(r)}
     while True:
-        replicas = target.observe().replicas(service.name)
+        replicas = [
+            replace(r, condition=Condition.ended) if r.identifier in broken and _is_broken(r) else r
+            for r in target.observe().replicas(service.name)
+        ]
         own = [replica for replica in replicas if replica.digest == service.digest]
         _require_health(service, own, restarts, target)
         step = next_step(service, wanted, replicas)
@@ -116,6 +122,10 @@ def _roll_out(
                 if time.monotonic() > deadline:
                     raise _not_healthy(service, waiting[0], "is not ready in time", target)
                 time.sleep(_PAUSE_S)
+
+
+def _is_broken(replica: Replica) -> bool:
+    return replica.condition is Condition.unhealthy
 
 
 def _require_health(

@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,14 +17,17 @@ from bento_cli.deploy.entry import (
     FOLDER,
     INTERNAL_PORT,
     PORT,
+    TAKEN,
     configuration,
+    entry_address,
     hold_script,
     rules_digest,
+    service_address,
 )
 from bento_cli.deploy.observed import Condition, EntryState, Observed, Replica
 from bento_cli.deploy.spec import DeploymentSpec, EntrySpec, ServiceSpec
 from bento_cli.engine import Container, Engine
-from bento_cli.errors import EngineError
+from bento_cli.errors import EngineError, EntryError
 from bento_cli.image import LABEL_PREFIX
 from bento_templates import render
 
@@ -85,7 +88,9 @@ class ComposeTarget:
 
     def entry_digest(self, entry: EntrySpec) -> str:
         """Stands for all that makes the entry another container."""
-        text = repr(sorted(asdict(entry).items())) + self._haproxy + hold_script()
+        # Which service it leads to is a matter of its rules.
+        made = sorted(asdict(replace(entry, service="")).items())
+        text = repr(made) + self._haproxy + hold_script()
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def files(self, spec: DeploymentSpec, revision: int, replicas: Mapping[str, int]) -> dict[str, str]:
@@ -108,11 +113,12 @@ class ComposeTarget:
         entry = spec.entry
         configs = [
             {"name": "rules", "path": CONFIGURATION, "content": configuration(spec)},
+            {"name": "taken", "path": TAKEN, "content": rules_digest(configuration(spec))},
             {"name": "hold", "path": f"{FOLDER}/hold.lua", "content": hold_script()},
         ]
         if entry.needs_token:
             configs.append({"name": "token", "path": f"{FOLDER}/token", "variable": TOKEN_VARIABLE})
-        if entry.has_certificate:
+        if entry.certificate:
             path = f"{FOLDER}/certificate.pem"
             configs.append({"name": "certificate", "path": path, "variable": CERTIFICATE_VARIABLE})
         return {
@@ -120,6 +126,7 @@ class ComposeTarget:
             "image": self._haproxy,
             "command": list(COMMAND),
             "published": f"{entry.address}:{entry.port}:{PORT}",
+            "alias": entry_address(spec),
             "aliases": [deployment_host(spec.name)],
             "configs": configs,
             "labels": {DEPLOYMENT_LABEL: spec.name, ENTRY_LABEL: self.entry_digest(entry)},
@@ -144,6 +151,7 @@ class ComposeTarget:
             "reservations": _amounts(resources.cpus, resources.memory),
             "volumes": volumes,
             "replicas": replicas.get(service.name, service.scaling.least),
+            "alias": service_address(spec, service),
             "is_on_shared_network": service.depends_on_deployments,
             "labels": {
                 **service.labels,
@@ -173,26 +181,30 @@ class ComposeTarget:
         )
 
     def _rules(self, container: Container) -> str:
-        held = self._engine.read_file(container.identifier, CONFIGURATION)
-        return "" if held is None else rules_digest(held.decode(errors="replace"))
+        held = self._engine.read_file(container.identifier, TAKEN)
+        return "" if held is None else held.decode(errors="replace").strip()
 
     def route(self, spec: DeploymentSpec, observed: Observed) -> None:
         """Have the entry lead where the spec says; one that is there takes other rules without a pause.
 
         Raises:
-            EngineError: HAProxy cannot go by its rules; says why.
+            EntryError: its port is in use, or HAProxy cannot go by its rules; says why.
         """
         self._engine.ensure_network(SHARED_NETWORK)
         entry = observed.entry
         is_there = entry is not None and entry.digest == self.entry_digest(spec.entry)
         if entry is None or not is_there or entry.condition is Condition.ended:
-            self._compose(
-                *("up", "--detach", "--no-build", "--no-deps", "--quiet-pull", "--force-recreate", ENTRY_HOST)
-            )
+            up = ("up", "--detach", "--no-build", "--no-deps", "--quiet-pull", "--force-recreate")
+            try:
+                self._compose(*up, ENTRY_HOST)
+            except EngineError as error:
+                raise EntryError(error.message, hint=error.hint, details=error.details) from error
         else:
-            container = self._entry_container()
-            self._engine.write_file(container.identifier, CONFIGURATION, configuration(spec).encode())
-            self._engine.signal(container.identifier, "SIGUSR2")
+            rules, container = configuration(spec), self._entry_container().identifier
+            self._engine.write_file(container, CONFIGURATION, rules.encode())
+            self._engine.signal(container, "SIGUSR2")
+            # Only now: whoever is cut off before has the next one tell it again.
+            self._engine.write_file(container, TAKEN, rules_digest(rules).encode())
         self._require_entry()
 
     def _entry_container(self) -> Container:
@@ -206,11 +218,11 @@ class ComposeTarget:
             container = self._entry_container()
             if container.restarts or container.state not in ("running", "created"):
                 tail = self._engine.log_tail(container.identifier, 25)
-                raise EngineError(f"the entry ({container.name}) does not run", details=tail)
+                raise EntryError(f"the entry ({container.name}) does not run", details=tail)
             if container.health == "healthy":
                 return
             if time.monotonic() > deadline:
-                raise EngineError(f"the entry ({container.name}) did not begin within {_ENTRY_S} s")
+                raise EntryError(f"the entry ({container.name}) did not begin within {_ENTRY_S} s")
             time.sleep(0.05)
 
     def start(self, spec: DeploymentSpec, service: str, total: int) -> None:

@@ -16,7 +16,7 @@ from bento_cli.deploy.plan import Operation, plan, wanted_replicas
 from bento_cli.deploy.revisions import History, Revision, deployed_names
 from bento_cli.deploy.spec import DeploymentSpec
 from bento_cli.engine import Engine
-from bento_cli.errors import BentoError, NotFoundError, NotHealthyError, nearest
+from bento_cli.errors import BentoError, EntryError, NotFoundError, NotHealthyError, nearest
 
 Status = Literal["running", "deploying", "unhealthy", "failed", "terminated", "non-deployed"]
 
@@ -56,9 +56,9 @@ class Deployment:
         return ComposeTarget(self._engine, self.name, self.history.folder_of(revision))
 
     @property
-    def has_certificate(self) -> bool:
-        """Whether its entry was given one."""
-        return CERTIFICATE_VARIABLE in self.history.variables()
+    def certificate(self) -> str | None:
+        """PEM with which its entry speaks TLS, None where it does not."""
+        return self.history.variables().get(CERTIFICATE_VARIABLE)
 
     @property
     def token(self) -> str | None:
@@ -114,6 +114,7 @@ class Deployment:
 
         Raises:
             NotHealthyError: a service did not become ready in time.
+            EntryError: there can be no such entry.
             EngineError: the engine failed; the next attempt goes on where this one was.
         """
         progress = progress or Silent()
@@ -122,24 +123,24 @@ class Deployment:
         target = self.target(revision.number)
         try:
             carry_out(change.operations, change.spec, target, progress, timeout_s=timeout_s)
-        except NotHealthyError as error:
+        except (NotHealthyError, EntryError) as error:
             if revision.ran:
                 # No other revision, but other numbers of replicas: as many as there were serve on.
                 kept = before or revision.model_copy(update={"status": "active"})
                 self.history.add(kept, target.files(kept.spec, kept.number, kept.replicas))
                 if kept.replicas != revision.replicas:
-                    self._take_back(kept, progress, timeout_s)
+                    self._take_back(kept, revision, progress, timeout_s)
                 raise
             self.history.note(revision, status="failed", reason=error.message)
-            self._take_back(before, progress, timeout_s)
+            self._take_back(before, revision, progress, timeout_s)
             number = f"revision {revision.number}"
             back = f"revision {before.number} serves on" if before else "nothing of it is left"
-            raise NotHealthyError(
-                f"{error.message}; {number} was taken back, {back}", details=error.details
-            ) from error
+            message = f"{error.message}; {number} was taken back, {back}"
+            raise type(error)(message, hint=error.hint, details=error.details) from error
+        active = self.history.note(revision, status="active", ran=True)
         if before is not None and before.number != revision.number:
             self.history.note(before, status="replaced")
-        return self.history.note(revision, status="active", ran=True)
+        return active
 
     def is_settled(self, change: Change) -> bool:
         """Whether nothing of a change is left to be done, or to be written down."""
@@ -172,11 +173,18 @@ class Deployment:
         self.history.add(revision, files)
         return revision
 
-    def _take_back(self, before: Revision | None, progress: Progress, timeout_s: float) -> None:
+    def _take_back(
+        self, before: Revision | None, failed: Revision, progress: Progress, timeout_s: float
+    ) -> None:
         """Have what ran before run alone; nothing where there was nothing."""
-        last = self.history.last()
         if before is None:
-            self.target(last.number if last else 0).remove(with_data=False)
+            target = self.target(failed.number)
+            own = {service.digest for service in failed.spec.services}
+            replicas = [replica for found in target.observe().services.values() for replica in found]
+            if all(replica.digest in own for replica in replicas):
+                target.remove(with_data=False)
+            else:  # somebody else has deployed under this name, from another machine
+                target.stop([replica for replica in replicas if replica.digest in own])
             return
         target = self.target(before.number)
         digest = target.entry_digest(before.spec.entry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from bento_cli.compose import url_scheme, whole_gpus
 from bento_cli.deploy.config import (
@@ -14,7 +15,7 @@ from bento_cli.deploy.config import (
     effective_configs,
     not_acted_on,
 )
-from bento_cli.deploy.entry import ENTRY_HOST, doors
+from bento_cli.deploy.entry import ENTRY_HOST, doors, entry_address, service_address
 from bento_cli.deploy.instance_types import InstanceType, instance_types
 from bento_cli.deploy.spec import (
     Bounds,
@@ -44,9 +45,9 @@ class DeployOptions:
         address: of the machine, on which the entry is published; `port` of it.
         use_gpu: False asks for no GPU, whatever the services say.
         cache_folder: a folder of the machine for models, instead of a volume of the deployment.
-        has_certificate: whether the entry is to speak TLS.
+        certificate: stands for the one with which the entry is to speak TLS; empty where it does not.
         addresses: where deployments of other projects answer, by their variables.
-        tokens: names of variables with what those ask for.
+        tokens: variables with what those ask for, and what stands for each.
         cpus, memory: what the machine has: no replica is given more.
         instance_types: of the cluster, over the documented ones.
     """
@@ -55,12 +56,16 @@ class DeployOptions:
     port: int = 3000
     use_gpu: bool = True
     cache_folder: str | None = None
-    has_certificate: bool = False
+    certificate: str = ""
     addresses: Mapping[str, str] = field(default_factory=dict)
-    tokens: frozenset[str] = frozenset()
+    tokens: Mapping[str, str] = field(default_factory=dict)
     cpus: float | None = None
     memory: int | None = None
     instance_types: Mapping[str, InstanceType] = field(default_factory=dict)
+
+
+# Of the proxy, and of a container itself.
+_RESERVED: Final = frozenset({ENTRY_HOST, "localhost"})
 
 
 def default_name(bento: Bento) -> str:
@@ -104,7 +109,7 @@ def desired_deployment(
         address=options.address,
         port=options.port,
         needs_token=config.access_authorization,
-        has_certificate=options.has_certificate,
+        certificate=options.certificate,
     )
     ids = image_ids or {}
     services = tuple(
@@ -157,8 +162,9 @@ def _service(
         environment=variables,
         passed_on=(
             *((environment.DEPLOYMENT_SECRET,) if has_secret else ()),
-            *sorted(_tokens(node) & options.tokens),
+            *sorted(_tokens(node) & options.tokens.keys()),
         ),
+        tokens={name: options.tokens[name] for name in sorted(_tokens(node) & options.tokens.keys())},
         scaling=_bounds(said),
         strategy=Strategy(said.deployment_strategy or Strategy.rolling.value),
         timeout_s=own.traffic.timeout,
@@ -175,12 +181,8 @@ def _service(
 
 def _with_peers(spec: DeploymentSpec) -> DeploymentSpec:
     """The services with where they find each other: at their replicas, or where requests wait for them."""
-    behind = {
-        door.service: f"http://{ENTRY_HOST}:{door.port}"
-        if door.queue
-        else f"{spec.service(door.service).scheme}://{door.host}:{door.target_port}"
-        for door in doors(spec)
-    }
+    behind = {s.name: f"{s.scheme}://{service_address(spec, s)}:{s.port}" for s in spec.services}
+    behind |= {d.service: f"http://{entry_address(spec)}:{d.port}" for d in doors(spec) if d.queue}
     services = tuple(
         replace(
             service,
@@ -261,8 +263,11 @@ def _problems(
             has = f"has {kind.gpus}" if kind.gpus else "has none"
             message = f"{name} asks for {whole_gpus(configs[name])} GPU, and {said.instance_type} {has}"
             yield _problem(file, (*at, "instance_type"), message)
+        if kebab_case(name) in _RESERVED:
+            message = f"{name}: `{kebab_case(name)}` is no name for the containers of a service; rename it"
+            yield _problem(file, at, message)
         traffic = configs[name].traffic
-        if name == bento.graph.entry and configs[name].ssl.enabled and not options.has_certificate:
+        if name == bento.graph.entry and configs[name].ssl.enabled and not options.certificate:
             message = (
                 f"{name} speaks TLS, and the entry before it has no certificate: `--certificate` gives one"
             )

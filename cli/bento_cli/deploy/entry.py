@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from dataclasses import dataclass
 from importlib import resources
 from typing import Final
@@ -13,13 +14,16 @@ from bento_templates import render
 ENTRY_HOST: Final = "entry"
 FOLDER: Final = "/usr/local/etc/haproxy"
 CONFIGURATION: Final = f"{FOLDER}/haproxy.cfg"
+TAKEN: Final = f"{FOLDER}/taken"
+"""A file with what stands for the rules that it was told to go by."""
+
 COMMAND: Final = ("haproxy", "-W", "-db", "-f", CONFIGURATION)
 
 # Of the container: for the public, and for other deployments on the engine.
 PORT: Final = 3000
 INTERNAL_PORT: Final = 3001
 
-_FIRST_DOOR: Final = 3100
+_DOORS: Final = range(10000, 30000)
 _FEWEST_SLOTS: Final = 10
 
 
@@ -28,12 +32,14 @@ class Door:
     """Where one service is reached through the proxy.
 
     Args:
+        address: where its replicas are found.
         port: of the proxy, `target_port` of a replica.
         slots: how many replicas it can tell apart, those of an update's two revisions.
     """
 
     service: str
     host: str
+    address: str
     port: int
     target_port: int
     slots: int
@@ -42,15 +48,36 @@ class Door:
     is_encrypted: bool
 
 
+def entry_address(spec: DeploymentSpec) -> str:
+    """The name of the entry on the deployment's network, which no other deployment's has."""
+    return f"{ENTRY_HOST}.{spec.name}.bento"
+
+
+def service_address(spec: DeploymentSpec, service: ServiceSpec) -> str:
+    """The name of all replicas of a service; its host alone may be that of others, where deployments meet."""
+    return f"{service.host}.{spec.name}.bento"
+
+
 def doors(spec: DeploymentSpec) -> list[Door]:
-    """One for each service, on ports that do not depend on what the others are like."""
-    return [_door(service, _FIRST_DOOR + number) for number, service in enumerate(spec.services)]
+    """One for the service of the entry, and for each before which requests wait."""
+    services = [s for s in spec.services if s.queue is not None or s.name == spec.entry.service]
+    taken: set[int] = set()
+    found = []
+    for service in services:
+        # By its name alone, so that callers of an earlier revision are not led to another service.
+        port = _DOORS[zlib.crc32(service.name.encode()) % len(_DOORS)]
+        while port in taken:
+            port += 1
+        taken.add(port)
+        found.append(_door(spec, service, port))
+    return found
 
 
-def _door(service: ServiceSpec, port: int) -> Door:
+def _door(spec: DeploymentSpec, service: ServiceSpec, port: int) -> Door:
     return Door(
         service=service.name,
         host=service.host,
+        address=service_address(spec, service),
         port=port,
         target_port=service.port,
         slots=max(_FEWEST_SLOTS, 2 * service.scaling.most + 2),
@@ -71,7 +98,7 @@ def configuration(spec: DeploymentSpec) -> str:
             "port": PORT,
             "internal_port": INTERNAL_PORT,
             "backend": spec.service(entry.service).host,
-            "certificate": f"{FOLDER}/certificate.pem" if entry.has_certificate else None,
+            "certificate": f"{FOLDER}/certificate.pem" if entry.certificate else None,
             "token": f"{FOLDER}/token" if entry.needs_token else None,
         },
         doors=doors(spec),

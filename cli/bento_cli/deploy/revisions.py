@@ -98,23 +98,20 @@ class History:
 
     def active(self) -> Revision | None:
         """The one that runs, or ran until another began to take its place."""
-        return next((revision for revision in reversed(self.all()) if revision.status == "active"), None)
+        newest = self.all()[::-1]
+        active = next((revision for revision in newest if revision.status == "active"), None)
+        # One that ran, and was to have other numbers of replicas when that was cut off, runs all the same.
+        return active or next((r for r in newest if r.status == "applying" and r.ran), None)
 
     def add(self, revision: Revision, files: Mapping[str, str]) -> None:
         """Keep a revision with its files, all of it at once."""
-        self._revisions.mkdir(parents=True, exist_ok=True)
-        # Readable for this user alone: the values of variables stand in these files.
-        fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=self._revisions))
-        texts = {**files, _ABOUT: revision.model_dump_json(indent=2), _VARIABLES: self._variables()}
-        for name, text in texts.items():
-            path = fresh / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            path.write_text(text, encoding="utf-8")
         folder = self.folder_of(revision.number)
-        if folder.exists():  # it is applied again
-            shutil.rmtree(folder)
-        fresh.rename(folder)
+        # Readable for this user alone: the values of variables stand in these files.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        texts = {**files, _VARIABLES: self._variables(), _ABOUT: revision.model_dump_json(indent=2)}
+        for name, text in texts.items():  # what it is comes last: until then it is not there
+            (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write(folder / name, text)
 
     def note(self, revision: Revision, **changes: Any) -> Revision:
         """Keep what became of a revision."""
@@ -164,7 +161,7 @@ class History:
             text = (self.folder / _VARIABLES).read_text(encoding="utf-8")
         except FileNotFoundError:
             return {}
-        pairs = re.findall(r'^([A-Z_]+)="((?:[^"\\]|\\.)*)"$', text, re.MULTILINE)
+        pairs = re.findall(r'^([A-Z][A-Z0-9_]*)="((?:[^"\\]|\\.)*)"$', text, re.MULTILINE)
         return {key: re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], value) for key, value in pairs}
 
     def _variables(self) -> str:
@@ -175,7 +172,8 @@ class History:
     def _numbers(self) -> list[int]:
         if not self._revisions.is_dir():
             return []
-        return sorted(int(path.name) for path in self._revisions.iterdir() if path.name.isdigit())
+        folders = (path for path in self._revisions.iterdir() if path.name.isdigit())
+        return sorted(int(path.name) for path in folders if (path / _ABOUT).is_file())
 
 
 def deployments_folder(home: Path | None = None) -> Path:

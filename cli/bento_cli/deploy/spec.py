@@ -62,6 +62,7 @@ class ServiceSpec:
         image: what names it, and `image_id` the very image.
         peers: names of the services it calls.
         environment: variables with their values; `passed_on` those that the deployment's secrets hold.
+        tokens: what stands for the values of some of those: another value is another replica.
         timeout_s: seconds that a request to it may take, in a queue too.
         queue: how many requests at once are inside of one replica, the others waiting before it; None
             where nobody waits.
@@ -78,6 +79,7 @@ class ServiceSpec:
     peers: tuple[str, ...]
     environment: Mapping[str, str]
     passed_on: tuple[str, ...] = ()
+    tokens: Mapping[str, str] = field(default_factory=dict)
     scaling: Bounds = Bounds()
     strategy: Strategy = Strategy.rolling
     timeout_s: float = 60.0
@@ -107,20 +109,20 @@ class EntrySpec:
         service: the name of the service that answers there.
         address: of the machine, on which it is published; `port` of it.
         needs_token: whether a request must bring the deployment's token.
-        has_certificate: whether it speaks TLS.
+        certificate: stands for the one with which it speaks TLS; empty where it does not.
     """
 
     service: str
     address: str = "127.0.0.1"
     port: int = ENTRY_PORT
     needs_token: bool = False
-    has_certificate: bool = False
+    certificate: str = ""
 
     @property
     def url(self) -> str:
         """Its address for clients on the same machine."""
         host = "127.0.0.1" if self.address in ("0.0.0.0", "127.0.0.1") else self.address  # noqa: S104  # as it is asked for
-        return f"{'https' if self.has_certificate else 'http'}://{host}:{self.port}"
+        return f"{'https' if self.certificate else 'http'}://{host}:{self.port}"
 
 
 @dataclass(frozen=True, kw_only=True)

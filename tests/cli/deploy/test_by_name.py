@@ -66,7 +66,7 @@ def test_one_on_the_same_engine_is_reached_by_its_name_there(tmp_path: Path, edg
 
 
 def test_one_of_another_cluster_is_reached_where_it_is_published(tmp_path: Path) -> None:
-    deployed(tmp_path / "there", "iris", address="10.0.0.7", port=8443, has_certificate=True)
+    deployed(tmp_path / "there", "iris", address="10.0.0.7", port=8443, certificate="of the entry")
     History("iris", tmp_path / "there").set_variable("BENTO_ACCESS_TOKEN", "secret")
 
     told = found(tmp_path, THERE)

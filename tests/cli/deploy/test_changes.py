@@ -69,8 +69,9 @@ class Place:
 
     def stop(self, replicas: Sequence[Replica]) -> None:
         self.told.append(f"stop {', '.join(replica.name for replica in replicas)}")
+        gone = {replica.identifier for replica in replicas}
         for name, found in self._replicas.items():
-            self._replicas[name] = [replica for replica in found if replica not in replicas]
+            self._replicas[name] = [replica for replica in found if replica.identifier not in gone]
 
     def log_tail(self, replica: Replica, lines: int) -> str:
         return f"the log of {replica.name}"
@@ -135,6 +136,17 @@ def test_a_replica_that_is_unhealthy_stops_everything_before_an_old_one_is_touch
 
     assert caught.value.details == "the log of Leaf-5"
     assert not any(what.startswith("stop") for what in place.told)
+
+
+def test_a_replica_that_was_unhealthy_before_is_another_one_afterwards() -> None:
+    place = Place()
+    changed(place, SPEC)
+    place.told.clear()
+    place._replicas["Leaf"][0] = replace(place._replicas["Leaf"][0], condition=Condition.unhealthy)
+
+    changed(place, SPEC)
+
+    assert place.told[-2:] == ["stop Leaf-1", "start Leaf 1"]
 
 
 def test_a_replica_that_is_never_ready_is_not_waited_for_longer_than_was_said() -> None:

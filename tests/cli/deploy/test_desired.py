@@ -166,6 +166,16 @@ def test_an_instance_type_that_does_not_fit_is_refused(
         service_of(bento(config=config), leaf(**said))
 
 
+def test_a_service_whose_containers_would_be_called_as_the_proxy_is_refused() -> None:
+    named = bento()
+    [service] = named.manifest.services
+    renamed = service.model_copy(update={"name": "Entry"})
+    manifest = named.manifest.model_copy(update={"services": (renamed,), "entry_service": "Entry"})
+
+    with pytest.raises(InputError, match="`entry` is no name for the containers of a service"):
+        desired(Bento(named.path, manifest), {})
+
+
 def test_without_gpus_nothing_asks_for_one() -> None:
     wanted = bento(config={"resources": {"gpu": 1}})
 

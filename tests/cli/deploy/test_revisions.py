@@ -53,6 +53,23 @@ def test_the_active_revision_is_the_newest_that_runs(history: History) -> None:
     assert (active and active.number, last and last.number) == (2, 3)
 
 
+def test_a_revision_that_was_being_scaled_when_that_was_cut_off_runs_all_the_same(history: History) -> None:
+    history.add(revision(1, "applying").model_copy(update={"ran": True}), {})
+    history.add(revision(2, "failed"), {})
+
+    active = history.active()
+
+    assert active is not None
+    assert active.number == 1
+
+
+def test_a_variable_with_a_digit_in_its_name_is_kept(history: History) -> None:
+    history.set_variable("BENTOML_TOKEN_OF_IRIS_X6", "token")
+    history.set_variable("OTHER", "x")
+
+    assert history.variables() == {"BENTOML_TOKEN_OF_IRIS_X6": "token", "OTHER": "x"}
+
+
 def test_what_became_of_a_revision_is_kept(history: History) -> None:
     history.add(revision(1, "applying"), {})
 
