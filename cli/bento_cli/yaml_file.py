@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from bento_cli.errors import InputError, NotFoundError, Problem, nearest, shown
@@ -28,6 +28,12 @@ _EXPECTED = {
     "dict_type": "keys and values",
     "model_type": "keys and values",
 }
+
+
+class FileModel(BaseModel):
+    """A part of a file that a person writes: what it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True)

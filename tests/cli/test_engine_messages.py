@@ -13,7 +13,7 @@ from bento_cli.engine import BuildOptions, Image, ImageBuild
 from bento_cli.engine._bake import BakeLog, bake_arguments, bake_file, digests, shortened
 from bento_cli.engine._failures import build_failure, compose_failure
 from bento_cli.engine._versions import version_in
-from bento_cli.engine.docker import _pushed_digest
+from bento_cli.engine.docker import _pushed_digest, compose_environment
 from bento_cli.engine.plain import (
     BUILDAH,
     NERDCTL,
@@ -71,6 +71,14 @@ def read(lines: list[str], images: dict[str, ImageBuild]) -> tuple[BakeLog, list
 
 
 INSTALL = "[image-0 packages 3/3] RUN --mount=type=cache,target=/x   pip install torch"
+
+
+def test_what_a_folder_of_compose_has_is_not_taken_from_the_shell(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text('TOKEN_OF_X6="of the folder"\n')
+    shell = {"TOKEN_OF_X6": "of the shell", "COMPOSE_FILE": "other.yaml", "HF_TOKEN": "mine"}
+
+    assert compose_environment(tmp_path, shell) == {"HF_TOKEN": "mine"}
+    assert compose_environment(tmp_path / "nowhere", {"A": "1"}) == {"A": "1"}
 
 
 def test_a_step_is_told_when_it_starts_with_what_it_writes_and_when_it_is_done() -> None:

@@ -24,19 +24,16 @@ from bento_cli.project.signatures import contract_digest, signatures
 from bento_cli.project.slicing import Slice, slice_service
 from bento_cli.project.source import Project
 from bento_cli.requirements import (
-    Listed,
     Override,
     Requirements,
     absent_modules,
     assign,
-    image_requirements,
-    project_requirements,
     runtime_requirements,
     service_overrides,
     with_image,
-    with_images,
 )
 from bento_cli.requirements.forms import WHEELS_FOLDER, build_packages
+from bento_cli.requirements.lists import Listed, image_requirements, project_requirements, with_images
 from bento_cli.yaml_file import YamlFile, validate, without_problems
 from bento_templates import TemplateValueError, label_key, one_line
 from bentoml._config import ServiceConfig, not_used_note
@@ -112,46 +109,10 @@ def plan_build(
         NotFoundError: there is no project.
         InputError: everything that is wrong with its files.
     """
-    for key, value in (labels or {}).items():
-        _require_label(key, value)
-    file = file or read_bentofile(root)
-    problems: list[Problem] = []
-    said = _checked(file, problems)
-    bentofile = Bentofile.model_validate({"service": "unknown", **said})
-    bentofile = bentofile.model_copy(
-        update={
-            "labels": {**bentofile.labels, **(labels or {})},
-            "args": {**bentofile.args, **(arguments or {})},
-            "envs": (*bentofile.docker.env, *bentofile.envs),
-        }
-    )
-    project = Project(root, bentofile.args)
-    problems += _argument_problems(bentofile, file)
-    discovery = _discovered(project, bentofile, file, problems) if "service" in said else None
-    images = discovery.images if discovery else {}
-    images_list = any(image.lists_packages for image in images.values())
-    listed = _collected(
-        problems, lambda: project_requirements(root, bentofile, file, images_list=images_list)
-    )
-    told, declared = _told(root, discovery, bentofile, file, problems) if discovery else ({}, {})
-    if listed is not None:
-        listed = _collected(problems, partial(with_images, listed, told))
-    names = list(discovery.graph.services if discovery else bentofile.services)
-    known = listed if said.get("python") == _data(file).get("python") else None
-    overrides = _collected(problems, lambda: service_overrides(bentofile, file, names, known))
-    models = _models(project, discovery, bentofile, file, problems) if discovery else None
-    if problems or listed is None or discovery is None or overrides is None or models is None:
-        raise InputError(dict.fromkeys(problems))
-    configs = discovery.configs
-    graph = discovery.graph
-    # What an image lists that several services have is for all of them: each holds of it what it reaches.
-    shared = {name for name, image in images.items() if [*images.values()].count(image) > 1}
-    overrides = {
-        name: own if name in shared else with_image(own, told[name]) for name, own in overrides.items()
-    }
-    if not all(image.locks_packages for image in declared.values()):
-        python = bentofile.python.model_copy(update={"lock_packages": False})
-        bentofile = bentofile.model_copy(update={"python": python})
+    read = _read(root, file or read_bentofile(root), labels or {}, arguments or {})
+    project, file, bentofile, discovery = read.project, read.file, read.bentofile, read.discovery
+    listed, overrides, models = read.listed, read.overrides, read.models
+    configs, graph = discovery.configs, discovery.graph
     slices = {node.name: slice_service(project, discovery, node.name) for node in graph}
     requirements = assign(listed.lines, list(slices.values()), overrides)
     absent = {
@@ -166,7 +127,7 @@ def plan_build(
             node,
             configs[node.name],
             bentofile,
-            declared[node.name],
+            read.declared[node.name],
             requirements=held,
             index_options=listed.options,
             runtime=runtime,
@@ -210,6 +171,75 @@ def plan_build(
             *_container_notes(graph, configs),
             *unused_notes(bentofile, has_gpu=any(image.gpus for image in planned.values())),
         ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """A project as its files say it: nothing of it is wrong, and nothing decided.
+
+    Args:
+        declared: what is said of each service's image.
+    """
+
+    project: Project
+    file: YamlFile
+    bentofile: Bentofile
+    discovery: Discovery
+    listed: Listed
+    overrides: Mapping[str, Override]
+    declared: Mapping[str, DeclaredImage]
+    models: Models
+
+
+def _read(root: Path, file: YamlFile, labels: Mapping[str, str], arguments: Arguments) -> _Read:
+    """Read all of it; everything that is wrong is raised together."""
+    for key, value in labels.items():
+        _require_label(key, value)
+    problems: list[Problem] = []
+    said = _checked(file, problems)
+    bentofile = Bentofile.model_validate({"service": "unknown", **said})
+    bentofile = bentofile.model_copy(
+        update={
+            "labels": {**bentofile.labels, **labels},
+            "args": {**bentofile.args, **arguments},
+            "envs": (*bentofile.docker.env, *bentofile.envs),
+        }
+    )
+    project = Project(root, bentofile.args)
+    problems += _argument_problems(bentofile, file)
+    discovery = _discovered(project, bentofile, file, problems) if "service" in said else None
+    images = discovery.images if discovery else {}
+    images_list = any(image.lists_packages for image in images.values())
+    listed = _collected(
+        problems, lambda: project_requirements(root, bentofile, file, images_list=images_list)
+    )
+    told, declared = _told(root, discovery, bentofile, file, problems) if discovery else ({}, {})
+    if listed is not None:
+        listed = _collected(problems, partial(with_images, listed, told))
+    names = list(discovery.graph.services if discovery else bentofile.services)
+    known = listed if said.get("python") == _data(file).get("python") else None
+    overrides = _collected(problems, lambda: service_overrides(bentofile, file, names, known))
+    models = _models(project, discovery, bentofile, file, problems) if discovery else None
+    if problems or listed is None or discovery is None or overrides is None or models is None:
+        raise InputError(dict.fromkeys(problems))
+    # What an image lists that several services have is for all of them: each holds of it what it reaches.
+    shared = {name for name, image in images.items() if [*images.values()].count(image) > 1}
+    overrides = {
+        name: own if name in shared else with_image(own, told[name]) for name, own in overrides.items()
+    }
+    if not all(image.locks_packages for image in declared.values()):
+        python = bentofile.python.model_copy(update={"lock_packages": False})
+        bentofile = bentofile.model_copy(update={"python": python})
+    return _Read(
+        project=project,
+        file=file,
+        bentofile=bentofile,
+        discovery=discovery,
+        listed=listed,
+        overrides=overrides,
+        declared=declared,
+        models=models,
     )
 
 

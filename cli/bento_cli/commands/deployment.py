@@ -261,9 +261,11 @@ def scale(
 
 
 def _count(text: str) -> tuple[str, int]:
-    service, number = key_value(text)
-    if not (number.isascii() and number.isdigit()):
-        raise BentoError(f"{text!r}: expected a service and a number, such as `{service}=2`")
+    service, _, number = text.partition("=")
+    if not service or not (number.isascii() and number.isdigit()):
+        raise BentoError(
+            f"{text!r}: expected a service and a number of replicas, such as `{service or 'Front'}=2`"
+        )
     return service, int(number)
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, Field
 
 from bento_cli.deploy.instance_types import InstanceType
 from bento_cli.errors import BentoError, NotFoundError, nearest
 from bento_cli.store import bentoml_home
-from bento_cli.yaml_file import load_yaml, validate
+from bento_cli.yaml_file import FileModel, load_yaml, validate
 
 FILE_NAME: Final = "clusters.yaml"
 
@@ -45,11 +45,7 @@ def registry_name(text: str) -> str:
     return text
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Cluster(_Model):
+class Cluster(FileModel):
     """One place.
 
     Args:
@@ -61,12 +57,12 @@ class Cluster(_Model):
 
     docker_context: str | None = None
     registry: Annotated[str, AfterValidator(registry_name)] | None = None
-    instance_types: dict[str, InstanceType] = {}
+    instance_types: dict[str, InstanceType] = Field(default={})
 
 
-class _File(_Model):
+class _File(FileModel):
     current: str | None = None
-    clusters: dict[Annotated[str, AfterValidator(cluster_name)], Cluster] = {}
+    clusters: dict[Annotated[str, AfterValidator(cluster_name)], Cluster] = Field(default={})
 
 
 class Clusters:
@@ -167,7 +163,7 @@ class Clusters:
         Path(temporary).replace(self._path)
 
 
-class _InstanceTypes(_Model):
+class _InstanceTypes(FileModel):
     instance_types: dict[str, InstanceType]
 
 

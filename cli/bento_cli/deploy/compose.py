@@ -191,7 +191,7 @@ class ComposeTarget:
             EntryError: its port is in use, or HAProxy cannot go by its rules; says why.
         """
         self._engine.ensure_network(SHARED_NETWORK)
-        entry = observed.entry
+        entry, restarts = observed.entry, 0
         is_there = entry is not None and entry.digest == self.entry_digest(spec.entry)
         if entry is None or not is_there or entry.condition is Condition.ended:
             up = ("up", "--detach", "--no-build", "--no-deps", "--quiet-pull", "--force-recreate")
@@ -200,23 +200,24 @@ class ComposeTarget:
             except EngineError as error:
                 raise EntryError(error.message, hint=error.hint, details=error.details) from error
         else:
-            rules, container = configuration(spec), self._entry_container().identifier
+            rules, there = configuration(spec), self._entry_container()
+            container, restarts = there.identifier, there.restarts
             self._engine.write_file(container, CONFIGURATION, rules.encode())
             self._engine.signal(container, "SIGUSR2")
             # Only now: whoever is cut off before has the next one tell it again.
             self._engine.write_file(container, TAKEN, rules_digest(rules).encode())
-        self._require_entry()
+        self._require_entry(restarts)
 
     def _entry_container(self) -> Container:
         found = self._engine.containers({DEPLOYMENT_LABEL: self._name})
         return next(container for container in found if ENTRY_LABEL in container.labels)
 
-    def _require_entry(self) -> None:
-        """Refuse to go on with an entry that does not run."""
+    def _require_entry(self, restarts: int) -> None:
+        """Refuse to go on with an entry that does not run; `restarts` it had before, and no more since."""
         deadline = time.monotonic() + _ENTRY_S
         while True:
             container = self._entry_container()
-            if container.restarts or container.state not in ("running", "created"):
+            if container.restarts > restarts or container.state not in ("running", "created"):
                 tail = self._engine.log_tail(container.identifier, 25)
                 raise EntryError(f"the entry ({container.name}) does not run", details=tail)
             if container.health == "healthy":

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from bento_cli.errors import InputError, Problem
 from bento_cli.project.bentofile import OneLine, environment_name
-from bento_cli.yaml_file import YamlFile, load_yaml, validate
+from bento_cli.yaml_file import FileModel, YamlFile, load_yaml, validate
 from bentoml._config import ServiceConfig, not_used
 from bentoml._config_problems import config_problems
 from bentoml._environment import DEFAULT_PORT
@@ -33,23 +33,19 @@ def deployment_name(text: str) -> str:
     return text
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DeploymentEnv(_Model):
+class DeploymentEnv(FileModel):
     """A variable of one service or of all."""
 
     name: Annotated[str, AfterValidator(environment_name)]
     value: str = ""
 
 
-class Label(_Model):
+class Label(FileModel):
     key: OneLine
     value: OneLine
 
 
-class Scaling(_Model):
+class Scaling(FileModel):
     """How many replicas a service may have."""
 
     min_replicas: int = Field(default=1, ge=0)
@@ -65,19 +61,19 @@ class Scaling(_Model):
         return self
 
 
-class ServiceDeployment(_Model):
+class ServiceDeployment(FileModel):
     """What the file says of one service."""
 
     instance_type: str | None = None
     scaling: Scaling = Scaling()
     envs: tuple[DeploymentEnv, ...] = ()
     deployment_strategy: Strategy | None = None
-    config_overrides: dict[str, Any] = {}
+    config_overrides: dict[str, Any] = Field(default={})
     cold_start_timeout: int | None = None
     extras: dict[str, Any] | None = None
 
 
-class DeploymentConfig(_Model):
+class DeploymentConfig(FileModel):
     """The whole file."""
 
     name: Annotated[str, AfterValidator(deployment_name)] | None = None
@@ -88,7 +84,7 @@ class DeploymentConfig(_Model):
     envs: tuple[DeploymentEnv, ...] = ()
     labels: tuple[Label, ...] = ()
     secrets: tuple[str, ...] = ()
-    services: dict[str, ServiceDeployment] = {}
+    services: dict[str, ServiceDeployment] = Field(default={})
     canary: dict[str, Any] | None = None
     dev: bool = False
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_serializer
+from pydantic import Field, TypeAdapter, field_serializer
 
+from bento_cli.yaml_file import FileModel
 from bentoml._config_values import Cpus, Memory
 
 
-class InstanceType(BaseModel):
+class InstanceType(FileModel):
     """One kind of machine.
 
     Args:
@@ -21,13 +22,11 @@ class InstanceType(BaseModel):
         node_labels: labels of the machines that it may run on, where there are several.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     cpus: Cpus
     memory: Memory
     gpus: int = Field(default=0, ge=0)
     gpu_type: str | None = None
-    node_labels: dict[str, str] = {}
+    node_labels: dict[str, str] = Field(default={})
 
     @field_serializer("memory", when_used="json")
     def _bytes(self, memory: int) -> str:

@@ -195,14 +195,22 @@ class DockerEngine:
     def ensure_network(self, name: str) -> None:
         """Have a network of this name."""
         with _api_errors():
-            if not self._client.networks.list(names=[name]):
+            # The engine finds all whose names hold this one.
+            if not any(network.name == name for network in self._client.networks.list(names=[name])):
                 self._client.networks.create(name, driver="bridge", check_duplicate=True)
 
     def compose(self, folder: Path, *arguments: str) -> None:
         """Run `docker compose` in a folder; its progress is shown only when it fails."""
         command = [*self._docker, "compose", "--progress", "plain", *arguments]
         try:
-            result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            result = subprocess.run(
+                command,
+                cwd=folder,
+                env=compose_environment(folder, os.environ),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         except FileNotFoundError:
             raise _no_command() from None
         if result.returncode != 0:
@@ -214,7 +222,8 @@ class DockerEngine:
         command = [*self._docker, "compose", *arguments]
         sys.stdout.flush()
         try:
-            code = subprocess.run(command, cwd=folder, check=False).returncode
+            environ = compose_environment(folder, os.environ)
+            code = subprocess.run(command, cwd=folder, env=environ, check=False).returncode
         except FileNotFoundError:
             raise _no_command() from None
         if code == _INTERRUPTED:
@@ -261,6 +270,16 @@ def _pushed_digest(reference: str, digests: Sequence[str]) -> str | None:
     """The digest under which the registry of a reference holds the image."""
     repository = reference.rpartition(":")[0]
     return next((d.rpartition("@")[2] for d in digests if d.rpartition("@")[0] == repository), None)
+
+
+def compose_environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """What Compose may take from a caller's shell: not which files it reads, nor what the folder says."""
+    try:
+        text = (folder / ".env").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        text = ""
+    own = set(re.findall(r"^([A-Za-z0-9_]+)=", text, re.MULTILINE))
+    return {key: value for key, value in environ.items() if key not in own and not key.startswith("COMPOSE_")}
 
 
 def _has_gpu(info: Mapping[str, Any]) -> bool:

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 import pathspec
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -23,7 +22,7 @@ from bento_cli.arguments import json_value
 from bento_cli.errors import NotFoundError, shown
 from bento_cli.names import BENTO_NAME_RULE, is_bento_name
 from bento_cli.project.pyproject import has_build_table, read_build_table
-from bento_cli.yaml_file import YamlFile, load_yaml
+from bento_cli.yaml_file import FileModel, YamlFile, load_yaml
 from bento_templates import label_key, one_line
 from bentoml._environment import is_reserved
 from bentoml._loader import names_file
@@ -34,10 +33,6 @@ _DEFAULT_MODULE = "service"
 
 Stage = Literal["all", "build", "runtime"]
 ModelStage = Literal["build", "start"]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def environment_name(text: str) -> str:
@@ -248,7 +243,7 @@ PythonVersion = Annotated[str | None, BeforeValidator(_python_version)]
 ProjectPath = Annotated[str, AfterValidator(project_path)]
 
 
-class Env(_Model):
+class Env(FileModel):
     """A variable of the images: one without a value must be given when deploying."""
 
     name: Annotated[str, AfterValidator(environment_name)]
@@ -256,7 +251,7 @@ class Env(_Model):
     stage: Stage = "all"
 
 
-class Python(_Model):
+class Python(FileModel):
     """The Python packages of the project."""
 
     packages: tuple[OneLine, ...] = ()
@@ -303,7 +298,7 @@ class Python(_Model):
     is_src_layout: bool | None = Field(default=None, description="Without effect: `src` is looked into.")
 
 
-class ServiceDocker(_Model):
+class ServiceDocker(FileModel):
     """How an image is made."""
 
     python_version: PythonVersion = None
@@ -356,7 +351,7 @@ def _or_text(schema: JsonDict) -> None:
     schema["anyOf"] = [{"type": "string"}, entry]
 
 
-class ModelEntry(_Model):
+class ModelEntry(FileModel):
     """A model, of the store by its tag or of the hub by its id.
 
     It is one that the code of a service names, or one more. As a text, the same without anything else.
@@ -400,7 +395,7 @@ class ModelEntry(_Model):
         return self.tag or f"{self.model_id}{f'@{self.revision}' if self.revision else ''}"
 
 
-class ServicePython(_Model):
+class ServicePython(FileModel):
     """Python packages of one service, on top of those that its slice holds."""
 
     packages: tuple[OneLine, ...] = ()
@@ -409,7 +404,7 @@ class ServicePython(_Model):
     )
 
 
-class ServiceBuild(_Model):
+class ServiceBuild(FileModel):
     """How one service is built."""
 
     python: ServicePython = ServicePython()
@@ -426,7 +421,7 @@ class ServiceBuild(_Model):
     )
 
 
-class Bentofile(_Model):
+class Bentofile(FileModel):
     """The whole file. Fields that it does not name have the values that are shown here."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, title="bentofile.yaml")

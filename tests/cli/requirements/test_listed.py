@@ -12,7 +12,7 @@ from tests.cli.conftest import Files, WriteProject
 from bento_cli.build import plan_build
 from bento_cli.errors import InputError
 from bento_cli.project.bentofile import Bentofile, read_bentofile
-from bento_cli.requirements import Listed, project_requirements
+from bento_cli.requirements.lists import Listed, project_requirements
 from bento_cli.yaml_file import validate
 
 ListedBy = Callable[[Files], Listed]

@@ -14,16 +14,14 @@ from tests.cli.conftest import Files, WriteProject, load_bentofile
 from bento_cli.errors import InputError
 from bento_cli.project.slicing import Slice
 from bento_cli.requirements import (
-    Line,
-    Listed,
     Override,
     Requirements,
     absent_modules,
     assign,
-    project_requirements,
     runtime_requirements,
     service_overrides,
 )
+from bento_cli.requirements.lists import Line, Listed, project_requirements
 from bentoml._requirements import RUNTIME_REQUIREMENTS
 
 ListedBy = Callable[[Files], Listed]
